@@ -1,0 +1,207 @@
+"""The model against torchvision's, against its own written-out form, and against what the paper says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import VisionTransformer as TorchvisionViT
+
+from vit_lightning.models import vit
+from vit_lightning.models.vit import DropPath, MultiHeadSelfAttention, VisionTransformer
+
+
+def small(**changes: object) -> VisionTransformer:
+    settings: dict[str, object] = {"num_classes": 5, "image_size": 32, "patch_size": 8, "dim": 24, "depth": 3, "heads": 4}
+    return VisionTransformer(**(settings | changes))  # type: ignore[arg-type]
+
+
+def copy_from_torchvision(theirs: TorchvisionViT, ours: VisionTransformer) -> dict[str, str]:
+    """Copies all weights; returns their name -> our name."""
+    names = {
+        "class_token": "class_token",
+        "conv_proj.weight": "patch_embedding.projection.weight",
+        "conv_proj.bias": "patch_embedding.projection.bias",
+        "encoder.pos_embedding": "position_embedding",
+        "encoder.ln.weight": "norm.weight",
+        "encoder.ln.bias": "norm.bias",
+        "heads.head.weight": "head.weight",
+        "heads.head.bias": "head.bias",
+    }
+    parts = {
+        "ln_1": "norm1",
+        "self_attention.in_proj_": "attention.qkv.",
+        "self_attention.out_proj": "attention.out",
+        "ln_2": "norm2",
+        "mlp.0": "mlp.expand",
+        "mlp.3": "mlp.contract",
+    }
+    for layer in range(len(ours.blocks)):
+        for their_part, our_part in parts.items():
+            for kind in ("weight", "bias"):
+                dot = "" if their_part.endswith("_") else "."
+                theirs_name = f"encoder.layers.encoder_layer_{layer}.{their_part}{dot}{kind}"
+                names[theirs_name] = f"blocks.{layer}.{our_part}{dot}{kind}"
+    state = theirs.state_dict()
+    assert set(names) == set(state)
+    ours.load_state_dict({names[name]: value for name, value in state.items()}, strict=True)
+    return names
+
+
+def test_same_logits_and_gradients_as_torchvision() -> None:
+    torch.manual_seed(0)
+    theirs = TorchvisionViT(
+        image_size=32, patch_size=8, num_layers=3, num_heads=4, hidden_dim=24, mlp_dim=96, num_classes=5
+    )
+    for parameter in theirs.parameters():  # its zero-initialised head and biases would hide mistakes
+        torch.nn.init.normal_(parameter, std=0.2)
+    ours = small()
+    names = copy_from_torchvision(theirs, ours)
+    images, labels = torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 3, 4, 0])
+    expected, found = theirs(images), ours(images)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.1
+    torch.nn.functional.cross_entropy(expected, labels).backward()
+    torch.nn.functional.cross_entropy(found, labels).backward()
+    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(gradients[names[name]], parameter.grad, atol=1e-3, rtol=0)
+
+
+def test_the_article_s_configuration_has_its_parameter_count() -> None:
+    model = VisionTransformer(num_classes=4, image_size=224, patch_size=16, dim=256, depth=6, heads=8, mlp_ratio=4)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 4_987_652
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 50])
+def test_fused_and_written_out_attention_agree(tokens: int) -> None:
+    torch.manual_seed(1)
+    attention = MultiHeadSelfAttention(dim=24, heads=3).eval()
+    torch.nn.init.normal_(attention.qkv.weight)  # scores far from uniform
+    x = torch.randn(2, tokens, 24)
+    output, weights = attention.written_out(x)
+    torch.testing.assert_close(attention(x), output, atol=1e-5, rtol=0)
+    assert weights.shape == (2, 3, tokens, tokens)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, tokens))
+
+
+@pytest.mark.parametrize(("pool", "tokens"), [("cls", 13), ("gap", 12)])
+@pytest.mark.parametrize("image_size", [(24, 32), (32, 24)])
+def test_non_square_images_and_both_pools(pool: str, tokens: int, image_size: tuple[int, int]) -> None:
+    model = small(image_size=image_size, pool=pool).eval()
+    logits, maps = model(torch.randn(2, 3, *image_size), return_attention=True)
+    assert logits.shape == (2, 5)
+    assert [attention.shape for attention in maps] == [(2, 4, tokens, tokens)] * 3
+
+
+def test_gap_averages_all_tokens() -> None:
+    model = small(pool="gap").eval()
+    torch.nn.init.normal_(model.head.weight)
+    tokens = torch.randn(2, 16, 24)
+    expected = torch.stack([model.head(model.norm(tokens[:, i])) for i in range(16)]).mean(dim=0)
+    torch.testing.assert_close(model.classify(tokens), expected, atol=1e-5, rtol=0)
+
+
+def test_maps_are_the_ones_that_the_logits_come_from() -> None:
+    """Attention pushed onto one token by hand has to show in the map of that layer."""
+    model = small(depth=1).eval()
+    block = model.blocks[0]
+    with torch.no_grad():
+        block.attention.qkv.weight.zero_()
+        block.attention.qkv.bias.zero_()
+        model.position_embedding.zero_()
+        model.position_embedding[0, 5, 0] = 50.0  # token 5 alone has a large first channel before the norm
+        block.attention.qkv.weight[24, 0] = 40.0  # key of head 0 reads that channel
+        block.attention.qkv.bias[0] = 40.0  # query of head 0 asks for it, whatever the token
+    _, (attention,) = model(torch.randn(3, 3, 32, 32), return_attention=True)
+    assert (attention[:, 0, :, 5] > 0.99).all()
+    torch.testing.assert_close(attention[:, 1], torch.full_like(attention[:, 1], 1 / 17))
+
+
+def test_one_image_is_a_batch_of_one() -> None:
+    model = small().eval()
+    torch.nn.init.normal_(model.head.weight)
+    image = torch.randn(3, 32, 32)
+    torch.testing.assert_close(model(image), model(image[None])[0])
+    logits, maps = model(image, return_attention=True)
+    assert logits.shape == (5,)
+    assert maps[0].shape == (4, 17, 17)
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers"),
+    [
+        ({"image_size": 30}, ("30", "8", "32")),
+        ({"image_size": (32, 44)}, ("width 44", "8")),
+        ({"dim": 25}, ("25", "4")),
+        ({"heads": 0}, ("heads is 0",)),
+        ({"num_classes": 0}, ("num_classes is 0",)),
+        ({"dropout": 1.0}, ("dropout is 1.0",)),
+        ({"mlp_ratio": 0.01}, ("0.01", "24")),
+        ({"pool": "max"}, ("'max'", "'gap'")),
+        ({"init": "zeros"}, ("'zeros'", "'article'")),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_both_numbers(changes: dict[str, object], numbers: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the numbers are the match
+        small(**changes)
+    for number in numbers:
+        assert number in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 3, 32, 40), (3, 16, 16), (32, 32), (1, 2, 3, 32, 32)])
+def test_input_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        small()(torch.zeros(shape))
+    assert str(tuple(shape)) in str(caught.value)
+    assert "(3, 32, 32)" in str(caught.value)
+
+
+def test_init_vit_is_small_and_its_head_zero() -> None:
+    model = small(dim=64)
+    assert model.head.weight.abs().max() == 0
+    for block in model.blocks:
+        assert block.attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.15)
+        assert block.attention.qkv.weight.abs().max() <= 0.04
+        assert block.mlp.expand.bias.abs().max() == 0
+    assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_init_article_has_unit_normal_tokens_and_torch_s_layers() -> None:
+    model = small(dim=64, init="article")
+    assert model.position_embedding.std().item() == pytest.approx(1.0, rel=0.15)
+    assert model.class_token is not None
+    assert model.class_token.std().item() == pytest.approx(1.0, rel=0.4)
+    assert model.blocks[0].mlp.expand.weight.abs().max().item() == pytest.approx(1 / 8, rel=0.05)  # 1 / sqrt(64)
+
+
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "mlp_dropout", "drop_path"])
+def test_each_rate_acts_in_training_only(rate: str) -> None:
+    torch.manual_seed(0)
+    model = small(**{rate: 0.5})
+    torch.nn.init.normal_(model.head.weight)
+    x = torch.randn(8, 3, 32, 32)
+    model.eval()
+    torch.testing.assert_close(model(x), model(x))
+    model.train()
+    assert (model(x) - model(x)).abs().max() > 1e-4
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4000, 2, 3)
+    y = DropPath(0.25)(x)
+    assert set(y.flatten(1).unique(dim=0).flatten().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert y.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert (y.flatten(1).std(dim=1) == 0).all()
+
+
+def test_drop_path_rises_to_the_last_block() -> None:
+    assert [block.drop_path.rate for block in small(drop_path=0.2).blocks] == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_models_import_torch_alone() -> None:
+    tree = ast.parse(Path(vit.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} == {"math", "typing", "torch"}

@@ -1,0 +1,87 @@
+"""The command line's front door: help, listings and mistakes are answered before torch is imported."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from vit_lightning import __version__
+
+COMMANDS = {
+    "fit": "train a model: --config configs/demo.yaml",
+    "validate": "score a run on its validation images",
+    "test": "score a run on its test images",
+    "predict": "label images with a run: --images PATH ...",
+    "runs": "list the runs; `runs show RUN` for one",
+}
+
+USAGE = """usage: cli.py COMMAND [options]
+
+Train a plain Vision Transformer from scratch on a folder of images, and use it.
+
+commands:
+{commands}
+
+examples:
+  python cli.py fit --config configs/demo.yaml
+  python cli.py fit --config configs/folder.yaml --data.root PATH
+  python cli.py predict --images PATH
+  tensorboard --logdir lightning_logs
+
+RUN is a run's name, its folder or a .ckpt file; left out, the latest finished
+run; `best` is the best of its kind. `COMMAND --help` lists all options;
+--debug shows the trace of an error."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: What follows the program's name; left out, the process's own.
+
+    Returns:
+        The exit status: 0, 2 for a mistake in what was asked, 1 for an unexpected error, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    command = words[0] if words else "--help"
+    if command in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=lines))
+        return 0
+    if command == "--version":
+        print(f"vit_lightning {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            near = difflib.get_close_matches(command, COMMANDS, n=1)
+            instead = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+            raise ValueError(f"there is no command {command!r}; {instead}")
+        if command == "runs":
+            from vit_lightning import runs
+
+            return runs.main(words[1:])
+        from vit_lightning import training_cli
+
+        return training_cli.run(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, ValueError | OSError)
+        text = " ".join(str(error).split()) or type(error).__name__
+        report(text if expected else f"{type(error).__name__}: {text} (unexpected; --debug shows where)")
+        return 2 if expected else 1
+
+
+def report(message: str) -> None:
+    """Shows an error as one line, in the run's log too where there is one."""
+    import logging
+
+    logger = logging.getLogger("vit_lightning")
+    if logger.handlers:
+        logger.error(message)
+    else:
+        print(f"error: {message}", file=sys.stderr)

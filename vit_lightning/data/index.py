@@ -1,0 +1,108 @@
+"""Finds the images below a root folder, whichever of three layouts it has, without opening one."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+#: Names under which a ready-made split's folders are known, and the part each is.
+PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image: its path relative to the data's root with forward slashes, its class and its part."""
+
+    path: str
+    label: str
+    split: str = ""
+
+    @property
+    def number(self) -> int | None:
+        """The last digits of the file's name, the frame number where the images are frames of a video."""
+        match = re.search(r"(\d+)\D*$", self.path.rpartition("/")[2].rpartition(".")[0])
+        return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the classes are: one folder of class folders a part, or a single one whose part is ''."""
+
+    parts: dict[str, Path]
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether the root comes with its own train / val / test folders."""
+        return "" not in self.parts
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of all class folders, sorted: the order of the model's outputs."""
+        return sorted({folder.name for part in self.parts.values() for folder in subfolders(part)})
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted by name, hidden ones left out."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+
+
+def find_layout(root: Path) -> Layout:
+    """Recognises `root/<class>`, Kaggle's `root/.../<class>`, and `root/{train,val,test}/<class>`.
+
+    A folder that holds a single folder and no image is walked through, which is Kaggle's nesting
+    (`tom_and_jerry/tom_and_jerry/<class>`).
+
+    Raises:
+        FileNotFoundError: The root is missing.
+        ValueError: No class folder is found.
+    """
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"the data folder {root} {found}; give the folder that holds the class folders")
+    folder = root
+    while True:
+        folders = subfolders(folder)
+        parts = {PART_FOLDERS[path.name.lower()]: path for path in folders if path.name.lower() in PART_FOLDERS}
+        if "train" in parts:
+            return Layout(parts)
+        if len(folders) != 1 or any(is_image(path) for path in folders[0].iterdir()):
+            break
+        folder = folders[0]
+    if not folders:
+        raise ValueError(
+            f"no class folder in {root}; expected one folder a class with its images in it (or train/ val/ test/ "
+            "folders of such)"
+        )
+    return Layout({"": folder})
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image; hidden files are none."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """All image files below a folder, subfolders included, sorted."""
+    return (path for path in sorted(folder.rglob("*")) if is_image(path))
+
+
+def find_samples(root: Path, layout: Layout) -> list[Sample]:
+    """Every image of every class, sorted by part, class and path.
+
+    Raises:
+        ValueError: There is no image at all, or only one class.
+    """
+    classes = layout.classes
+    if len(classes) < 2:
+        raise ValueError(f"only one class in {root}: {', '.join(classes)}; a classifier needs at least two folders")
+    samples = [
+        Sample(path.relative_to(root).as_posix(), folder.name, part)
+        for part, parent in layout.parts.items()
+        for folder in subfolders(parent)
+        for path in images_below(folder)
+    ]
+    if not samples:
+        raise ValueError(f"no image in {root} (looked for {', '.join(sorted(EXTENSIONS))})")
+    return samples

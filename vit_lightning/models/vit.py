@@ -1,0 +1,290 @@
+"""The Vision Transformer of Dosovitskiy et al., "An Image is Worth 16x16 Words" (2020), from top to bottom.
+
+Equation numbers are the paper's (section 3.1 and appendix A). Shape letters, here and in the whole project:
+B batch, C channels, H W image height and width, P patch side, N tokens, D width, h heads, d = D / h, K classes.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts an image into P x P patches and projects each to D numbers: the `x_p E` of equation 1.
+
+    A convolution whose kernel and stride are both P is that linear projection: it sees each patch once.
+    """
+
+    def __init__(self, *, in_channels: int, patch_size: int, dim: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, N, D) with N = HW / P^2, row by row from the top left."""
+        x = self.projection(x)  # B D H/P W/P
+        return x.flatten(2).transpose(1, 2)  # B N D
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Multi-head self-attention, equations 5 to 8 (appendix A).
+
+    `dropout` falls on the attention weights and on the output of the projection.
+    """
+
+    def __init__(self, *, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} is not divisible by heads {heads}; choose heads that divide dim")
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim)  # U_qkv of equation 5: the three projections side by side
+        self.out = nn.Linear(dim, dim)  # U_msa of equation 8
+        self.out_dropout = nn.Dropout(dropout)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Equation 5: (B, N, D) -> queries, keys and values, each (B, h, N, d)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # B N 3 h d
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each B h N d
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D), through torch's fused kernel, which computes `written_out` without storing A."""
+        q, k, v = self.project(x)
+        heads = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.merge(heads)
+
+    def written_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as `forward` without dropout, step by step: for the reader, and for looking at A.
+
+        Returns:
+            The output (B, N, D) and the attention A (B, h, N, N); row i of A says where token i looks, and sums to 1.
+        """
+        q, k, v = self.project(x)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # B h N N
+        attention = scores.softmax(dim=-1)  # equation 6
+        heads = attention @ v  # equation 7, B h N d
+        return self.merge(heads), attention
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Equation 8: heads (B, h, N, d) side by side, then projected: (B, N, D)."""
+        return self.out_dropout(self.out(heads.transpose(1, 2).flatten(2)))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between, D -> rD -> D, the same for every token (section 3.1)."""
+
+    def __init__(self, *, dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden_dim)
+        self.contract = nn.Linear(hidden_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = self.dropout(F.gelu(self.expand(x)))
+        return self.dropout(self.contract(x))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for a random share of the images (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D); in training, what is kept is scaled up so that the mean stays the same."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        return x * x.new_empty(len(x), 1, 1).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The rate, for `print(model)`."""
+        return f"rate={self.rate}"
+
+
+class EncoderBlock(nn.Module):
+    """One pre-norm block of the encoder, equations 2 and 3."""
+
+    def __init__(
+        self, *, dim: int, heads: int, mlp_ratio: float, attention_dropout: float, mlp_dropout: float, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = MultiHeadSelfAttention(dim=dim, heads=heads, dropout=attention_dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim=dim, hidden_dim=int(dim * mlp_ratio), dropout=mlp_dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.drop_path(self.attention(self.norm1(x)))  # equation 2
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # equation 3
+
+
+class VisionTransformer(nn.Module):
+    """A plain ViT classifier: patches, class token, positions, L encoder blocks, linear head (equations 1 to 4).
+
+    Args:
+        num_classes: K, the number of classes.
+        image_size: Side in pixels of a square image, or (height, width).
+        patch_size: P, side of a patch in pixels; divides height and width.
+        in_channels: C, 3 for RGB.
+        dim: D, the width of every token.
+        depth: L, the number of encoder blocks.
+        heads: h, attention heads a block; divides `dim`.
+        mlp_ratio: Hidden width of the MLP over D.
+        dropout: Rate on the embedded tokens.
+        attention_dropout: Rate on attention weights and attention output.
+        mlp_dropout: Rate after each layer of the MLP.
+        drop_path: Rate of the last block; the others rise to it linearly from 0.
+        pool: `cls` reads the class token (the paper); `gap` has none and averages the patch tokens.
+        init: `vit` is the convention of today's ViTs: weights from a normal of 0.02 cut at two deviations, biases
+            and head zero. `article` leaves torch's own initialisation and draws class token and positions from a
+            unit normal.
+
+    Raises:
+        ValueError: A size that does not divide, a number out of its range or an unknown `pool` or `init`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        dim: int = 256,
+        depth: int = 6,
+        heads: int = 8,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        mlp_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pool: Literal["cls", "gap"] = "cls",
+        init: Literal["vit", "article"] = "vit",
+    ) -> None:
+        super().__init__()
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        sizes = {
+            "num_classes": num_classes,
+            "image height": height,
+            "image width": width,
+            "patch_size": patch_size,
+            "in_channels": in_channels,
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it has to be at least 1")
+        for name, side in (("height", height), ("width", width)):
+            if side % patch_size:
+                nearest = max(1, round(side / patch_size)) * patch_size
+                raise ValueError(
+                    f"image {name} {side} is not divisible by patch_size {patch_size}; the nearest that is: {nearest}"
+                )
+        if int(dim * mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio {mlp_ratio} leaves dim {dim} no hidden unit; it has to be at least 1 / dim")
+        rates = {
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "mlp_dropout": mlp_dropout,
+            "drop_path": drop_path,
+        }
+        for name, rate in rates.items():
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} is {rate}; a rate lies in [0, 1)")
+        for name, choice, known in (("pool", pool, ("cls", "gap")), ("init", init, ("vit", "article"))):
+            if choice not in known:
+                raise ValueError(f"{name} is {choice!r}; choose {known[0]!r} or {known[1]!r}")
+
+        self.image_shape = (in_channels, height, width)
+        self.grid = (height // patch_size, width // patch_size)
+        self.pool = pool
+        tokens = self.grid[0] * self.grid[1] + (pool == "cls")
+
+        self.patch_embedding = PatchEmbedding(in_channels=in_channels, patch_size=patch_size, dim=dim)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "cls" else None
+        self.position_embedding = nn.Parameter(torch.zeros(1, tokens, dim))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            EncoderBlock(
+                dim=dim,
+                heads=heads,
+                mlp_ratio=mlp_ratio,
+                attention_dropout=attention_dropout,
+                mlp_dropout=mlp_dropout,
+                drop_path=drop_path * i / max(1, depth - 1),
+            )
+            for i in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, num_classes)
+        self.initialise(init)
+
+    @torch.no_grad()
+    def initialise(self, init: Literal["vit", "article"]) -> None:
+        """Draws all weights afresh; the one place where it is done."""
+        if init == "article":
+            std = 1.0
+        else:
+            std = 0.02
+            for module in self.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every layer here has a bias
+            nn.init.zeros_(self.head.weight)
+        nn.init.normal_(self.position_embedding, std=std)
+        if self.class_token is not None:
+            nn.init.normal_(self.class_token, std=std)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Equation 1: images (B, C, H, W) -> tokens (B, N, D); the class token, where there is one, comes first."""
+        x = self.patch_embedding(x)
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        return self.dropout(x + self.position_embedding)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Equation 4 and the head: encoded tokens (B, N, D) -> logits (B, K)."""
+        x = self.norm(x)
+        return self.head(x[:, 0] if self.pool == "cls" else x.mean(dim=1))
+
+    def forward(self, x: Tensor, *, return_attention: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Logits of a batch, or of one image.
+
+        Args:
+            x: Normalised images (B, C, H, W), or one (C, H, W).
+            return_attention: Also give the attention of each block. It is computed beside the fused pass, at extra
+                cost: for the few images that are shown.
+
+        Returns:
+            Logits (B, K), or (K,) for one image; with `return_attention` also a list of L maps (B, h, N, N), or
+            (h, N, N).
+
+        Raises:
+            ValueError: The image's channels, height or width are not the model's.
+        """
+        if x.ndim not in (3, 4) or tuple(x.shape[-3:]) != self.image_shape:
+            raise ValueError(
+                f"the input has shape {tuple(x.shape)}; expected (B, C, H, W) or (C, H, W) "
+                f"with (C, H, W) = {self.image_shape}"
+            )
+        one = x.ndim == 3
+        x = self.embed(x[None] if one else x)
+        maps = []
+        for block in self.blocks:
+            if return_attention:
+                maps.append(block.attention.written_out(block.norm1(x))[1])
+            x = block(x)
+        logits = self.classify(x)
+        if one:
+            logits, maps = logits[0], [attention[0] for attention in maps]
+        return (logits, maps) if return_attention else logits

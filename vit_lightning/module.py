@@ -1,0 +1,197 @@
+"""The ViT as a LightningModule: loss, metrics, optimizer and schedule."""
+
+from typing import Literal, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from vit_lightning.models.vit import VisionTransformer
+from vit_lightning.optim import parameter_groups, warmup_cosine
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Prediction(TypedDict):
+    """What `predict_step` gives for a batch."""
+
+    path: list[str]
+    probabilities: Tensor  # (B, K)
+
+
+class ViTClassifier(LightningModule):
+    """A Vision Transformer trained with AdamW and a warm-up-cosine schedule.
+
+    All arguments are plain numbers and names, so that a checkpoint's own hyper-parameters rebuild the model.
+
+    Args:
+        class_names: The classes in the order of the model's outputs; the command line fills them in from the data.
+        num_classes: Number of classes; left out, that of `class_names`. Given, it is checked against the data.
+        image_size: Side in pixels of a square image, or (height, width).
+        patch_size: Side in pixels of a patch; divides height and width.
+        in_channels: Channels of an image.
+        dim: Width of every token.
+        depth: Number of encoder blocks.
+        heads: Attention heads a block; divides `dim`.
+        mlp_ratio: Hidden width of the MLP over `dim`.
+        dropout: Dropout rate on the embedded tokens.
+        attention_dropout: Dropout rate on attention weights and attention output.
+        mlp_dropout: Dropout rate after each layer of the MLP.
+        drop_path: Stochastic-depth rate of the last block; the others rise to it linearly from 0.
+        pool: `cls` reads the class token, `gap` averages the patch tokens.
+        init: `vit` (truncated normal 0.02, zero head) or `article` (torch's own, unit-normal tokens).
+        lr: Peak learning rate.
+        betas: AdamW's averaging rates.
+        weight_decay: AdamW's decoupled weight decay.
+        decay_all: Decay biases, norms, tokens and positions too.
+        warmup_fraction: Share of all steps in which the learning rate rises linearly from 0.
+        label_smoothing: Share of the training target spread evenly over all classes.
+
+    Raises:
+        ValueError: Numbers that do not fit together; the message names them.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_names: list[str] | None = None,
+        num_classes: int | None = None,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        dim: int = 256,
+        depth: int = 6,
+        heads: int = 8,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        mlp_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pool: Literal["cls", "gap"] = "cls",
+        init: Literal["vit", "article"] = "vit",
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.05,
+        decay_all: bool = False,
+        warmup_fraction: float = 0.1,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if class_names is None and num_classes is None:
+            raise ValueError("the model needs its classes: give model.class_names or model.num_classes")
+        if class_names is None:
+            class_names = [str(index) for index in range(num_classes or 0)]
+        if num_classes is None:
+            num_classes = len(class_names)
+        if num_classes != len(class_names):
+            raise ValueError(
+                f"model.num_classes is {num_classes}, but there are {len(class_names)} classes: "
+                f"{', '.join(class_names)}; leave num_classes out, or give the data those classes"
+            )
+        for name, rate in (("warmup_fraction", warmup_fraction), ("label_smoothing", label_smoothing)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} is {rate}; it lies in [0, 1)")
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if value < 0.0:
+                raise ValueError(f"{name} is {value}; it has to be 0 or more")
+        self.save_hyperparameters()  # local `class_names` and `num_classes` as settled above
+        self.class_names = class_names
+        self.net = VisionTransformer(
+            num_classes=num_classes,
+            image_size=image_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            mlp_dropout=mlp_dropout,
+            drop_path=drop_path,
+            pool=pool,
+            init=init,
+        )
+        self.example_input_array = torch.zeros(1, *self.net.image_shape)  # for the summary's output shapes
+        # "micro" counts every sample once; torchmetrics' own default averages over classes. Macro-F1 is the field's.
+        metrics = MetricCollection(
+            {
+                "acc": MulticlassAccuracy(num_classes, average="micro"),
+                "f1": MulticlassF1Score(num_classes, average="macro"),
+            }
+        )
+        self.train_metrics = metrics.clone(prefix="train/")
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) -> logits (B, K)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def shared_step(self, batch: Batch, metrics: MetricCollection, label_smoothing: float = 0.0) -> Tensor:
+        """The step of all three stages: the batch's mean cross-entropy; metrics and their log entries on the way."""
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        metrics.update(logits, labels)
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+        # Lightning weighs a batch's loss by its size, so that the mean is over samples. Nothing is synchronised here.
+        self.log(f"{metrics.prefix}loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  # Lightning's signature
+        """Cross-entropy with label smoothing."""
+        loss = self.shared_step(batch, self.train_metrics, self.hparams["label_smoothing"])
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Plain cross-entropy, so that values compare between runs with different smoothing."""
+        self.shared_step(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """As in validation."""
+        self.shared_step(batch, self.test_metrics)
+
+    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Prediction:  # noqa: ARG002
+        """Images (B, C, H, W) and their paths -> probabilities (B, K) beside the paths."""
+        images, paths = batch
+        return {"path": paths, "probabilities": self(images).float().softmax(dim=-1)}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW over the groups of `parameter_groups`, and the schedule stepped once an optimizer step."""
+        groups = parameter_groups(
+            self.net, weight_decay=self.hparams["weight_decay"], decay_all=self.hparams["decay_all"]
+        )
+        # The fused kernel unscales gradients itself under fp16's loss scaling, which would bypass the clipping below.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = torch.optim.AdamW(groups, lr=self.hparams["lr"], betas=tuple(self.hparams["betas"]), fused=fused)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        warmup_steps = round(self.hparams["warmup_fraction"] * total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm of all gradients together, and logs what it was before.
+
+        Lightning's own clipping refuses a fused optimizer under bf16 autocast, where nothing stands in its way.
+        """
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(
+                f"trainer.gradient_clip_algorithm is {gradient_clip_algorithm!r}; this model clips by 'norm'"
+            )
+        limit = gradient_clip_val or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), limit)
+        self.log("train/grad_norm", norm, on_step=True, on_epoch=False)

@@ -1,0 +1,108 @@
+"""What the terminal shows while one waits, and the log that keeps it."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: The project's own messages; Lightning's are let through from warnings up.
+LOGGER = "vit_lightning"
+
+#: The loggers whose records reach the user.
+LOGGERS = (LOGGER, "lightning", "py.warnings")
+
+#: Advice that does not apply to this project's runs, by the beginning of the message.
+NOISE = (
+    r".*does not have many workers which may be a bottleneck",
+    r".*The number of training batches .* is smaller than the logging interval",
+    r".*Checkpoint directory .* exists and is not empty",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r".*Starting from v1\.9\.0, `tensorboardX` has been removed",
+    r".*You have overridden .* in `LightningModule` but have passed in",
+)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints records through rich, above a running progress bar; long lines are left to the terminal to wrap."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one record, warnings and errors with their level before them."""
+        from rich import get_console
+
+        style = {logging.WARNING: "yellow", logging.ERROR: "bold red"}.get(record.levelno)
+        get_console().print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class Format(logging.Formatter):
+    """`message`, or `warning: message`; Python's warnings without the source line that goes with them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        if record.name == "py.warnings" and isinstance(record.args, tuple) and record.args:
+            text = str(record.args[0]).split("Warning: ", 1)[-1].splitlines()[0]
+        else:
+            text = record.getMessage()
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def set_up_logging() -> None:
+    """Sends the project's messages, Lightning's warnings and Python's warnings to the terminal."""
+    handler = ConsoleHandler()
+    handler.setFormatter(Format())
+    logging.getLogger(LOGGER).setLevel(logging.INFO)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for old in logger.handlers:
+            old.close()  # the log file of an earlier run in this process
+        logger.handlers = [handler]
+        logger.propagate = False
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def log_to(path: Path) -> None:
+    """Copies what the terminal shows into a file from now on, a time stamp before each line."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(TimeStamped())
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+
+
+class TimeStamped(Format):
+    """`Format` with the time before it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {super().format(record)}"
+
+
+@contextmanager
+def track(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on the terminal; the caller is given a function to say how many units were done.
+
+    Where the output is no terminal, the description is printed once.
+    """
+    from rich import get_console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = get_console()
+    if not console.is_terminal:
+        logging.getLogger(LOGGER).info(description)
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda units: progress.advance(task, units)
+
+
+def is_terminal() -> bool:
+    """Whether anybody watches: progress bars are drawn only then."""
+    return sys.stdout.isatty()

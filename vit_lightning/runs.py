@@ -1,0 +1,208 @@
+"""The runs in the log folder: their state and scores, found, ranked and named. No torch in here: listing is quick."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+#: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
+LOG_FOLDER = "lightning_logs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder with what its `status.json` says."""
+
+    folder: Path
+    status: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def state(self) -> str:
+        """`running`, `finished`, `interrupted` or `failed`."""
+        return str(self.status.get("state", "unknown"))
+
+    @property
+    def best_acc(self) -> float | None:
+        """The best validation accuracy, in [0, 1]."""
+        return (self.status.get("best") or {}).get("val/acc")
+
+    @property
+    def comparable(self) -> tuple[str | None, str | None]:
+        """Data and kind of split: scores of runs that share both may be ranked against each other."""
+        return (self.status.get("data") or {}).get("id"), (self.status.get("split") or {}).get("kind")
+
+    def checkpoint(self) -> Path:
+        """The best checkpoint, or the last where there is no best.
+
+        Raises:
+            FileNotFoundError: The run has neither.
+        """
+        for name in ("best", "last"):
+            path = self.folder / "checkpoints" / f"{name}.ckpt"
+            if path.is_file():
+                return path
+        raise FileNotFoundError(f"the run {self.name} ({self.state}) has no checkpoint in {self.folder / 'checkpoints'}")
+
+
+def find_runs(logs: Path) -> list[Run]:
+    """All runs below the log folder, the latest first."""
+    runs = [Run(path.parent, read_status(path)) for path in logs.glob("*/status.json")]
+    return sorted(runs, key=lambda run: str(run.status.get("started", "")), reverse=True)
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What a `status.json` says; one that cannot be read says nothing."""
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def write_status(folder: Path, status: dict[str, Any]) -> None:
+    """Replaces `status.json` in one step, so that a reader never sees half of it."""
+    temporary = folder / ".status.json"
+    temporary.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "status.json")
+
+
+def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
+    """The checkpoint that `--run` means.
+
+    Args:
+        run: A run's name, its folder, a `.ckpt` file, `best`, or None for the latest finished run.
+        logs: The log folder.
+
+    Returns:
+        The checkpoint's path, and in words what it is: "demo-002 (the latest finished run), best.ckpt".
+
+    Raises:
+        FileNotFoundError: There is no such run or file.
+    """
+    if run is None or run == "best":
+        finished = [candidate for candidate in find_runs(logs) if candidate.state == "finished"]
+        if not finished:
+            raise FileNotFoundError(f"no finished run in {logs}; start one with fit, or name one with --run")
+        chosen, why = finished[0], "the latest finished run"
+        if run == "best":
+            rivals = [rival for rival in finished if rival.comparable == chosen.comparable]
+            chosen, why = max(rivals, key=lambda rival: rival.best_acc or 0.0), f"the best of {len(rivals)}"
+        path = chosen.checkpoint()
+        return path, f"{chosen.name} ({why}), {path.name}"
+    path = Path(run).expanduser()
+    if path.is_file():
+        return path, str(path)
+    if path.suffix == ".ckpt":
+        raise FileNotFoundError(f"the checkpoint {path} does not exist")
+    for folder in (path, logs / run):
+        if folder.is_dir():
+            found = Run(folder, read_status(folder / "status.json")).checkpoint()
+            return found, f"{folder.name}, {found.name}"
+    names = ", ".join(candidate.name for candidate in find_runs(logs)[:8])
+    raise FileNotFoundError(f"no run {run!r} in {logs}; there {f'are: {names}' if names else 'is none yet'}")
+
+
+def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
+    """Makes the folder of a new run: `name`, or `stem` and the next free number.
+
+    Raises:
+        ValueError: The name is taken, or is no plain name.
+    """
+    if name is not None:
+        if name in ("", "best", "latest") or Path(name).name != name or name.startswith("."):
+            raise ValueError(f"--run {name!r} cannot be a run's name; give a plain name such as deeper-8")
+        folder = logs / name
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise ValueError(f"the run {name} already exists in {logs}; choose another --run name") from None
+        return folder
+    number = 1
+    while True:
+        folder = logs / f"{stem}-{number:03}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def print_runs(logs: Path) -> None:
+    """Prints all runs as a table, grouped by data and kind of split, best validation accuracy first."""
+    from rich import box, get_console
+    from rich.table import Table
+
+    runs = find_runs(logs)
+    console = get_console()
+    if not runs:
+        console.print(f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml", soft_wrap=True)
+        return
+    groups: dict[tuple[str | None, str | None], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.comparable, []).append(run)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("run", "state", "data", "split"):
+        table.add_column(column, overflow="fold")
+    for column in ("epochs", "val/acc", "started"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for group in groups.values():
+        for run in sorted(group, key=lambda run: run.best_acc or -1.0, reverse=True):
+            data, split = run.status.get("data") or {}, run.status.get("split") or {}
+            accuracy = "" if run.best_acc is None else f"{run.best_acc:.4f}"
+            epochs = f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
+            started = str(run.status.get("started", ""))[:16].replace("T", " ")
+            table.add_row(run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
+        table.add_section()
+    console.print(table)
+
+
+def show_run(run: str, logs: Path) -> None:
+    """Prints what one run's `status.json` says, a line a fact.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+    """
+    from rich import get_console
+
+    folder = next((path for path in (Path(run), logs / run) if (path / "status.json").is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(f"no run {run!r} in {logs}; `runs` lists them")
+    get_console().print(str(folder), soft_wrap=True, highlight=False, markup=False)
+    for key, value in read_status(folder / "status.json").items():
+        text = ", ".join(f"{name} {entry}" for name, entry in value.items()) if isinstance(value, dict) else value
+        get_console().print(f"  {key:<11} {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def now() -> str:
+    """The time as ISO 8601 with its zone, in seconds."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`runs` and `runs show RUN`.
+
+    Returns:
+        The exit status.
+    """
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="cli.py runs", description="List the runs, or show one of them.")
+    parser.add_argument("--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", metavar="show RUN")
+    show = commands.add_parser("show", help="what one run did")
+    show.add_argument("run", metavar="RUN", help="a run's name or folder")
+    options = parser.parse_args(arguments)
+    if options.command == "show":
+        show_run(options.run, options.logdir)
+    else:
+        print_runs(options.logdir)
+    return 0

@@ -1,0 +1,309 @@
+"""The commands that need torch: LightningCLI with runs, and with flags that beat what a checkpoint says."""
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
+from vit_lightning.callbacks.history import History
+from vit_lightning.callbacks.predictions import PredictionWriter
+from vit_lightning.callbacks.terminal import EpochBar, print_summary
+from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.splits import count_table, write_split
+from vit_lightning.inference import find_images
+from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import is_terminal, log_to, set_up_logging
+from vit_lightning.runs import LOG_FOLDER, find_checkpoint, new_run_folder
+
+log = logging.getLogger(__name__)
+
+#: Through this the processes that Lightning starts for further devices learn the run's folder.
+RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 50,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: A mistake in what was asked.
+        FileNotFoundError: A run, an image or the data is missing.
+    """
+    set_up_logging()
+    try:
+        ViTCLI(arguments)
+    except (argparse.ArgumentError, MisconfigurationException) as error:
+        raise ValueError(str(error)) from error
+    return 0
+
+
+class ViTCLI(LightningCLI):
+    """LightningCLI over `ViTClassifier` and `ImageDataModule`, with the project's runs."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = list(arguments)
+        self.run_folder: Path | None = None
+        self.checkpoint_words = ""
+        strict = {"exit_on_error": False}
+        super().__init__(
+            ViTClassifier,
+            ImageDataModule,
+            args=self.arguments,
+            save_config_callback=None,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs=strict | {command: dict(strict) for command in self.subcommands()},
+        )
+
+    # Parsing
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and the arguments of Lightning's methods that are no options here."""
+        loaders = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
+        return {
+            "fit": loaders,
+            "validate": loaders | {"verbose"},
+            "test": loaders | {"verbose"},
+            "predict": loaders | {"return_predictions"},
+        }
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401  # Lightning's signature
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--run", type=str, default=None, help="The new run's name; left out, it is made up.")
+        else:
+            text = "A run's name, its folder, a .ckpt file or `best`; left out, the latest finished run."
+            parser.add_argument("--run", type=str, default=None, help=text)
+        if subcommand == "predict":
+            parser.add_argument("--images", type=list[str], nargs="+", help="Files, folders or globs; left out, the run's held-out images.")
+            parser.add_argument("--output", type=str, default=None, help="The CSV to write; left out, predictions/NNNN.csv in the run's folder.")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The model's image size is the data's."""
+        parser.link_arguments("model.image_size", "data.image_size")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parses without Lightning's warning that `sys.argv` has words too."""
+        self.config = parser.parse_args(args)
+
+    @property
+    def options(self) -> Any:  # noqa: ANN401  # jsonargparse's Namespace: attributes by the parser's making
+        """The parsed options of the command."""
+        return self.config[self.config["subcommand"]]
+
+    @property
+    def logs(self) -> Path:
+        """The folder of runs."""
+        return Path(self.options.trainer.default_root_dir or ".") / LOG_FOLDER
+
+    def _parse_ckpt_path(self) -> None:
+        """Makes the checkpoint's hyper-parameters the defaults and parses again, so that flags and configs win.
+
+        Lightning's own way lets the checkpoint override explicit flags, and evaluates random weights where a
+        checkpoint is not found.
+        """
+        command, asked = self.config["subcommand"], self.options.ckpt_path
+        if command == "fit" and asked is None:
+            return
+        if command != "fit":
+            asked = self.options.run or asked
+        path, self.checkpoint_words = find_checkpoint(asked, self.logs)
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            defaults = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
+            data = checkpoint["datamodule_hyper_parameters"]
+        except Exception as error:
+            raise ValueError(f"{path} is no checkpoint of this project: {error}") from error
+        defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
+        used_split = path.parent.parent / "split.csv"
+        if command != "fit":
+            self.run_folder = path.parent.parent
+            if used_split.is_file():  # images that came to the folder since then stay out of the score
+                defaults |= {"data.split": str(used_split), "data.subset": None}
+        self._subcommand_parsers[command].set_defaults(defaults)
+        self.parse_arguments(self.parser, self.arguments)
+        self.options.ckpt_path = str(path)
+
+    # Building
+
+    def before_instantiate_classes(self) -> None:
+        """Takes the classes from the data, or holds the model's against them."""
+        model, data = self.options.model, self.options.data
+        if self.config["subcommand"] == "predict" and self.options.images:
+            return
+        found = find_classes(data.source, data.root)
+        if model.class_names is None:
+            model.class_names = found
+        elif list(model.class_names) != found:
+            raise ValueError(
+                f"the model's classes are {', '.join(model.class_names)}, but the data's are {', '.join(found)}; give "
+                "the data that belongs to the model, or leave model.class_names out to train a new one"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+        """The Trainer with the run's folder, logger, checkpoints and record."""
+        trainer = self.options.trainer
+        callbacks: list[Callback] = []
+        overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
+        if not is_terminal():
+            overrides["enable_progress_bar"] = False
+        elif trainer.enable_progress_bar is not False:
+            callbacks.append(EpochBar())
+        if self.config["subcommand"] == "fit" and not trainer.fast_dev_run:
+            folder = self.start_run()
+            if trainer.logger in (None, True):
+                overrides["logger"] = TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
+            overrides["default_root_dir"] = str(folder)
+            callbacks.append(History(folder, self.facts()))
+            if trainer.enable_checkpointing is not False:
+                callbacks += run_checkpoints(folder / "checkpoints")
+        elif self.config["subcommand"] == "predict":
+            callbacks.append(PredictionWriter(self.prediction_file(), self.model.class_names))
+        plugins = trainer.plugins or []
+        overrides["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**overrides, **kwargs)
+
+    def start_run(self) -> Path:
+        """Checks the data, then makes the run's folder with what is known before the first step."""
+        if RUN_FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            return Path(os.environ[RUN_FOLDER_VARIABLE])
+        self.datamodule.prepare_data()
+        self.datamodule.setup("fit")
+        configs = [str(path) for path in self.options.config or []]
+        folder = new_run_folder(self.logs, self.options.run, Path(configs[0]).stem if configs else "run")
+        os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+        self.run_folder = folder
+        log_to(folder / "run.log")
+        config = self.options.clone()
+        for key in ("config", "run", "ckpt_path"):
+            config.pop(key, None)
+        text = self._subcommand_parsers["fit"].dump(config, skip_none=False)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        write_split(folder / "split.csv", self.datamodule.samples)
+        mapping = {str(index): name for index, name in enumerate(self.model.class_names)}
+        (folder / "class_mapping.json").write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+    def facts(self) -> dict[str, Any]:
+        """What `status.json` says of data and split."""
+        data = self.datamodule
+        counts = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
+        name = data.root.resolve().name if data.source == "folder" else data.source
+        return {
+            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
+            "split": {"kind": data.split, "id": data.split_id, **counts},
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+        }
+
+    def prediction_file(self) -> Path:
+        """The CSV of this `predict`: `--output`, or the next number in the run's folder."""
+        if self.options.output:
+            return Path(self.options.output).expanduser()
+        folder = self.run_folder / "predictions"
+        taken = [int(path.stem) for path in folder.glob("*.csv") if path.stem.isdigit()]
+        return folder / f"{max(taken, default=0) + 1:04}.csv"
+
+    # Running
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": self.options.ckpt_path}
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False
+        return kwargs
+
+    def fit(self, **kwargs: Any) -> None:  # noqa: ANN401  # Trainer.fit's arguments
+        """Trains, and says what was trained on and where it went."""
+        if self.trainer.is_global_zero:
+            if self.run_folder is not None:
+                log.info("run %s in %s", self.run_folder.name, self.run_folder)
+            if self.datamodule.samples:
+                log.info("data %s: %s", self.datamodule.root, self.datamodule.describe())
+            print_summary(self.model)
+            log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
+        self.trainer.fit(**kwargs)
+        if self.trainer.is_global_zero and self.run_folder is not None:
+            best = self.trainer.callback_metrics.get("val/acc")
+            history = next(callback for callback in self.trainer.callbacks if isinstance(callback, History))
+            best = history.status.get("best")
+            if best:
+                log.info("best val/acc %.4f in epoch %d; the run is in %s", best["val/acc"], best["epoch"], self.run_folder)
+
+    def validate(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """Scores the validation images."""
+        self.score("val", self.trainer.validate, kwargs)
+
+    def test(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """Scores the test images, or the validation images where the split has no test part."""
+        self.datamodule.setup("test")
+        part = self.datamodule.test_part
+        if part != "test":
+            log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
+        self.score(part, self.trainer.test, kwargs)
+
+    def score(self, part: str, evaluate: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Runs one evaluation and prints its scores as one line."""
+        log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
+        (scores,) = self.with_checkpoint(evaluate, kwargs)
+        values = {name.partition("/")[2]: value for name, value in scores.items()}
+        images = len(self.datamodule.part(part))
+        text = " ".join(f"{name} {values[name]:.4f}" for name in ("acc", "f1", "loss"))
+        log.info("%s images %d: %s", part, images, text)
+
+    def predict(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """Labels the images asked for, or the run's held-out ones."""
+        if self.options.images:
+            self.datamodule.predict_paths = find_images(self.options.images)
+        log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
+        self.with_checkpoint(self.trainer.predict, kwargs | {"return_predictions": False})
+
+    def with_checkpoint(self, function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Calls a method of the Trainer that loads the checkpoint.
+
+        Raises:
+            ValueError: The model that was asked for is not the checkpoint's.
+        """
+        try:
+            return function(**kwargs)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            saved = torch.load(kwargs["ckpt_path"], map_location="cpu", weights_only=True)["hyper_parameters"]
+            asked = self.model.hparams
+            differing = [f"{name} {asked[name]} (saved: {saved.get(name)})" for name in asked if asked[name] != saved.get(name)]
+            raise ValueError(
+                f"{kwargs['ckpt_path']} does not fit the model asked for: {', '.join(differing)}; leave these options out"
+            ) from error
+
+
+def device_name(trainer: Trainer) -> str:
+    """The device in words: `cpu`, `cuda (NVIDIA ...)`, `2 x cpu`."""
+    device = trainer.strategy.root_device
+    name = f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
