@@ -56,9 +56,7 @@ def predict_paths(
 def top_classes(probabilities: Tensor, class_names: Sequence[str], k: int = 3) -> list[tuple[int, str, float]]:
     """The k likeliest classes of one image, (K,) -> index, name and probability, the likeliest first."""
     values, indices = probabilities.topk(min(k, len(class_names)))
-    return [
-        (index, class_names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
-    ]
+    return [(index, class_names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)]
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:

@@ -144,21 +144,21 @@ class ViTClassifier(LightningModule):
         self.log(f"{metrics.prefix}loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         return loss
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  # Lightning's signature
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
         """Cross-entropy with label smoothing."""
         loss = self.shared_step(batch, self.train_metrics, self.hparams["label_smoothing"])
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Plain cross-entropy, so that values compare between runs with different smoothing."""
         self.shared_step(batch, self.val_metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As in validation."""
         self.shared_step(batch, self.test_metrics)
 
-    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Prediction:  # noqa: ARG002
+    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Prediction:
         """Images (B, C, H, W) and their paths -> probabilities (B, K) beside the paths."""
         images, paths = batch
         return {"path": paths, "probabilities": self(images).float().softmax(dim=-1)}
@@ -180,7 +180,7 @@ class ViTClassifier(LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:

@@ -19,13 +19,17 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, decay_all: bool =
     Returns:
         One or two groups for `torch.optim.AdamW`, without empty ones.
     """
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         is_free = parameter.ndim < 2 or name.rpartition(".")[2] in NOT_DECAYED
         (free if is_free and not decay_all else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 

@@ -1,7 +1,6 @@
 """The runs in the log folder: their state and scores, found, ranked and named. No torch in here: listing is quick."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,7 +48,9 @@ class Run:
             path = self.folder / "checkpoints" / f"{name}.ckpt"
             if path.is_file():
                 return path
-        raise FileNotFoundError(f"the run {self.name} ({self.state}) has no checkpoint in {self.folder / 'checkpoints'}")
+        raise FileNotFoundError(
+            f"the run {self.name} ({self.state}) has no checkpoint in {self.folder / 'checkpoints'}"
+        )
 
 
 def find_runs(logs: Path) -> list[Run]:
@@ -71,7 +72,7 @@ def write_status(folder: Path, status: dict[str, Any]) -> None:
     """Replaces `status.json` in one step, so that a reader never sees half of it."""
     temporary = folder / ".status.json"
     temporary.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "status.json")
+    temporary.replace(folder / "status.json")
 
 
 def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
@@ -196,7 +197,9 @@ def main(arguments: Sequence[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser(prog="cli.py runs", description="List the runs, or show one of them.")
-    parser.add_argument("--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)")
+    parser.add_argument(
+        "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
+    )
     commands = parser.add_subparsers(dest="command", metavar="show RUN")
     show = commands.add_parser("show", help="what one run did")
     show.add_argument("run", metavar="RUN", help="a run's name or folder")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -24,7 +23,7 @@ from vit_lightning.data.splits import count_table, write_split
 from vit_lightning.inference import find_images
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, log_to, set_up_logging
-from vit_lightning.runs import LOG_FOLDER, find_checkpoint, new_run_folder
+from vit_lightning.runs import LOG_FOLDER, find_checkpoint, new_run_folder, read_status
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +99,15 @@ class ViTCLI(LightningCLI):
             text = "A run's name, its folder, a .ckpt file or `best`; left out, the latest finished run."
             parser.add_argument("--run", type=str, default=None, help=text)
         if subcommand == "predict":
-            parser.add_argument("--images", type=list[str], nargs="+", help="Files, folders or globs; left out, the run's held-out images.")
-            parser.add_argument("--output", type=str, default=None, help="The CSV to write; left out, predictions/NNNN.csv in the run's folder.")
+            parser.add_argument(
+                "--images", type=str, nargs="+", help="Files, folders or globs; left out, the run's held-out images."
+            )
+            parser.add_argument(
+                "--output",
+                type=str,
+                default=None,
+                help="The CSV to write; left out, predictions/NNNN.csv in the run's folder.",
+            )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -178,7 +184,9 @@ class ViTCLI(LightningCLI):
         if self.config["subcommand"] == "fit" and not trainer.fast_dev_run:
             folder = self.start_run()
             if trainer.logger in (None, True):
-                overrides["logger"] = TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
+                overrides["logger"] = TensorBoardLogger(
+                    folder.parent, name="", version=folder.name, default_hp_metric=False
+                )
             overrides["default_root_dir"] = str(folder)
             callbacks.append(History(folder, self.facts()))
             if trainer.enable_checkpointing is not False:
@@ -226,7 +234,7 @@ class ViTCLI(LightningCLI):
         """The CSV of this `predict`: `--output`, or the next number in the run's folder."""
         if self.options.output:
             return Path(self.options.output).expanduser()
-        folder = self.run_folder / "predictions"
+        folder = (self.run_folder or Path()) / "predictions"
         taken = [int(path.stem) for path in folder.glob("*.csv") if path.stem.isdigit()]
         return folder / f"{max(taken, default=0) + 1:04}.csv"
 
@@ -249,11 +257,11 @@ class ViTCLI(LightningCLI):
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         self.trainer.fit(**kwargs)
         if self.trainer.is_global_zero and self.run_folder is not None:
-            best = self.trainer.callback_metrics.get("val/acc")
-            history = next(callback for callback in self.trainer.callbacks if isinstance(callback, History))
-            best = history.status.get("best")
+            best = read_status(self.run_folder / "status.json").get("best")
             if best:
-                log.info("best val/acc %.4f in epoch %d; the run is in %s", best["val/acc"], best["epoch"], self.run_folder)
+                log.info(
+                    "best val/acc %.4f in epoch %d; the run is in %s", best["val/acc"], best["epoch"], self.run_folder
+                )
 
     def validate(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Scores the validation images."""
@@ -295,10 +303,14 @@ class ViTCLI(LightningCLI):
             if "loading state_dict" not in str(error):
                 raise
             saved = torch.load(kwargs["ckpt_path"], map_location="cpu", weights_only=True)["hyper_parameters"]
-            asked = self.model.hparams
-            differing = [f"{name} {asked[name]} (saved: {saved.get(name)})" for name in asked if asked[name] != saved.get(name)]
+            changed = [
+                f"{name} {value} (saved: {saved.get(name)})"
+                for name, value in self.model.hparams.items()
+                if value != saved.get(name)
+            ]
             raise ValueError(
-                f"{kwargs['ckpt_path']} does not fit the model asked for: {', '.join(differing)}; leave these options out"
+                f"the weights in {kwargs['ckpt_path']} do not fit the model asked for: {', '.join(changed)}; leave these "
+                "options out"
             ) from error
 
 

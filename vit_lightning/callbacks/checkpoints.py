@@ -31,7 +31,12 @@ def run_checkpoints(folder: Path) -> list[Callback]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames: whenever the process dies, the file of that name is a whole one."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:  # noqa: ANN401  # Lightning's signature
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,  # noqa: ANN401  # Lightning's signature
+    ) -> None:
         """Saves through a temporary file in the same folder, flushed to the disk before it takes the name."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.tmp")
@@ -39,6 +44,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, temporary, storage_options)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

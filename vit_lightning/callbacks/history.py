@@ -33,7 +33,7 @@ class History(Callback):
         self.unwritten_rates = 0
         self.epoch_began = 0.0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's signatures
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # Lightning's signatures
         """The run is under way."""
         if trainer.is_global_zero:
             self.status |= {"epochs": 0, "max_epochs": trainer.max_epochs}
@@ -41,7 +41,7 @@ class History(Callback):
             append_rows(self.folder / "history.csv", [("epoch", *SCORES)])
             append_rows(self.folder / "learning_rate.csv", [("step", "lr")])
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the epoch's clock."""
         self.epoch_began = time.perf_counter()
 
@@ -54,7 +54,7 @@ class History(Callback):
         self.rates.append((trainer.global_step, rate))
         self.unwritten_rates += 1
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch down; validation has run by now."""
         # Reading the metrics gathers them from all processes, so every one of them has to come by here.
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name in SCORES}
@@ -82,12 +82,12 @@ class History(Callback):
         seconds = time.perf_counter() - self.epoch_began
         log.info("%s | %s%s", line, f"{seconds:.0f}s", " *" if improved else "")
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run went through."""
         if trainer.is_global_zero:
             self.close("finished")
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped or broke; what it has so far is kept."""
         if trainer.is_global_zero and self.status["state"] == "running":
             self.close("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")

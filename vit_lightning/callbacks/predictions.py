@@ -32,7 +32,7 @@ class PredictionWriter(Callback):
         self.counts: Counter[str] = Counter()
         self.file: TextIO | None = None
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's signatures
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # Lightning's signatures
         """Opens the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.path.open("w", newline="", encoding="utf-8")
@@ -43,12 +43,12 @@ class PredictionWriter(Callback):
 
     def on_predict_batch_end(
         self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
+        trainer: Trainer,
+        pl_module: LightningModule,
         outputs: Prediction,
-        batch: Any,  # noqa: ANN401, ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Writes one batch."""
         assert self.file is not None, "on_predict_start comes first"
@@ -64,7 +64,7 @@ class PredictionWriter(Callback):
                 log.info("%s: %s (%d) %s; then %s", path, label, index, f"{confidence:.1%}", rest)
             self.counts[label] += 1
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
         if self.file is not None:
             self.file.close()

@@ -3,7 +3,7 @@
 import io
 import logging
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.model_summary import summarize
 from rich import box
@@ -30,7 +30,9 @@ class EpochBar(RichProgressBar):
                 column.bar_width = 16
         return columns
 
-    def get_metrics(self, trainer: Trainer, pl_module: ViTClassifier) -> dict[str, int | str | float | dict[str, float]]:  # type: ignore[override]
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The running loss alone."""
         metrics = super().get_metrics(trainer, pl_module)
         return {"loss": metrics["train/loss_step"]} if "train/loss_step" in metrics else {}
@@ -46,10 +48,10 @@ def print_summary(model: ViTClassifier) -> None:
     table.add_column("parameters", justify="right", no_wrap=True)
     rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
     for name, kind, shape, parameters in rows:
-        if not name.startswith("net.") or kind in ("ModuleList", "Dropout"):
+        if not name.startswith("net.") or name == "net.patch_embedding.projection" or kind in ("ModuleList", "Dropout"):
             continue
         table.add_row(name.removeprefix("net."), kind, str(shape), f"{parameters:,}")
-        if name == "net.patch_embedding.projection":
+        if name == "net.patch_embedding":
             embeddings = [model.net.position_embedding]
             if model.net.class_token is not None:
                 embeddings.append(model.net.class_token)

@@ -142,7 +142,9 @@ def take_subset(samples: list[Sample], *, per_class: int, seed: int) -> list[Sam
         for sample in members:
             by_part[sample.split].append(sample)
         if per_class < len(by_part):
-            raise ValueError(f"subset {per_class} is too small for class {label}: {len(by_part)} parts need an image each")
+            raise ValueError(
+                f"subset {per_class} is too small for class {label}: {len(by_part)} parts need an image each"
+            )
         total = min(per_class, len(members))
         quota = {part: max(1, round(total * len(group) / len(members))) for part, group in by_part.items()}
         largest = max(quota, key=lambda part: quota[part])

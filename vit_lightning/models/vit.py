@@ -5,6 +5,7 @@ B batch, C channels, H W image height and width, P patch side, N tokens, D width
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -214,7 +215,7 @@ class VisionTransformer(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "cls" else None
         self.position_embedding = nn.Parameter(torch.zeros(1, tokens, dim))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
+        blocks = (
             EncoderBlock(
                 dim=dim,
                 heads=heads,
@@ -225,6 +226,7 @@ class VisionTransformer(nn.Module):
             )
             for i in range(depth)
         )
+        self.blocks: Sequence[EncoderBlock] = nn.ModuleList(blocks)  # type: ignore[assignment]  # torch's is untyped
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
         self.initialise(init)
