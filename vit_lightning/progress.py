@@ -11,7 +11,7 @@ from pathlib import Path
 LOGGER = "vit_lightning"
 
 #: The loggers whose records reach the user.
-LOGGERS = (LOGGER, "lightning", "py.warnings")
+LOGGERS = (LOGGER, "lightning")
 
 #: Advice that does not apply to this project's runs, by the beginning of the message.
 NOISE = (
@@ -36,15 +36,26 @@ class ConsoleHandler(logging.Handler):
 
 
 class Format(logging.Formatter):
-    """`message`, or `warning: message`; Python's warnings without the source line that goes with them."""
+    """`message`, or `warning: message`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
-        if record.name == "py.warnings" and isinstance(record.args, tuple) and record.args:
-            text = str(record.args[0]).split("Warning: ", 1)[-1].splitlines()[0]
-        else:
-            text = record.getMessage()
+        """The record's text."""
+        text = record.getMessage()
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+class TimeStamped(Format):
+    """`Format` with the time before it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's text."""
+        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {super().format(record)}"
+
+
+def log_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """Takes the place of `warnings.showwarning`: one line, without the place in the code."""
+    del category, where, more
+    logging.getLogger(LOGGER).warning(" ".join(str(message).split()))
 
 
 def set_up_logging() -> None:
@@ -60,7 +71,7 @@ def set_up_logging() -> None:
         logger.propagate = False
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.captureWarnings(True)
+    warnings.showwarning = log_warning
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -73,14 +84,6 @@ def log_to(path: Path) -> None:
     handler.setFormatter(TimeStamped())
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
-
-
-class TimeStamped(Format):
-    """`Format` with the time before it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
-        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {super().format(record)}"
 
 
 @contextmanager

@@ -151,8 +151,10 @@ def print_runs(logs: Path) -> None:
     for run in runs:
         groups.setdefault(run.comparable, []).append(run)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("run", "state", "data", "split"):
-        table.add_column(column, overflow="fold")
+    table.add_column("run", overflow="fold", min_width=10)
+    table.add_column("state", no_wrap=True)
+    table.add_column("data", overflow="fold", min_width=8)
+    table.add_column("split", overflow="fold", min_width=7)
     for column in ("epochs", "val/acc", "started"):
         table.add_column(column, justify="right", no_wrap=True)
     for group in groups.values():
@@ -160,7 +162,7 @@ def print_runs(logs: Path) -> None:
             data, split = run.status.get("data") or {}, run.status.get("split") or {}
             accuracy = "" if run.best_acc is None else f"{run.best_acc:.4f}"
             epochs = f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
-            started = str(run.status.get("started", ""))[:16].replace("T", " ")
+            started = str(run.status.get("started", ""))[5:16].replace("T", " ")
             table.add_row(run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
         table.add_section()
     console.print(table)

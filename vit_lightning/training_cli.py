@@ -181,6 +181,8 @@ class ViTCLI(LightningCLI):
             overrides["enable_progress_bar"] = False
         elif trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
+        if self.config["subcommand"] != "fit":
+            overrides["enable_checkpointing"] = False
         if self.config["subcommand"] == "fit" and not trainer.fast_dev_run:
             folder = self.start_run()
             if trainer.logger in (None, True):
@@ -309,8 +311,8 @@ class ViTCLI(LightningCLI):
                 if value != saved.get(name)
             ]
             raise ValueError(
-                f"the weights in {kwargs['ckpt_path']} do not fit the model asked for: {', '.join(changed)}; leave these "
-                "options out"
+                f"the weights in {kwargs['ckpt_path']} do not fit the model asked for: {', '.join(changed)}; leave "
+                "these options out"
             ) from error
 
 

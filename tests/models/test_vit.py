@@ -215,4 +215,4 @@ def test_models_import_torch_alone() -> None:
     tree = ast.parse(Path(vit.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in imported} == {"math", "typing", "torch"}
+    assert {name.partition(".")[0] for name in imported} == {"collections", "math", "typing", "torch"}

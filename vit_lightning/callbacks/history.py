@@ -57,7 +57,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch down; validation has run by now."""
         # Reading the metrics gathers them from all processes, so every one of them has to come by here.
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name in SCORES}
+        scores = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items() if name in SCORES}
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import box
+from rich.table import Table
 
+from vit_lightning.callbacks.terminal import log_table
 from vit_lightning.inference import top_classes
 from vit_lightning.module import Prediction
 
@@ -31,6 +34,9 @@ class PredictionWriter(Callback):
         self.class_names = class_names
         self.counts: Counter[str] = Counter()
         self.file: TextIO | None = None
+        self.table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("image", "label (index)", "confidence", "then"):
+            self.table.add_column(column, overflow="fold", justify="right" if column == "confidence" else "left")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # Lightning's signatures
         """Opens the file."""
@@ -61,13 +67,15 @@ class PredictionWriter(Callback):
             writer.writerow(row)
             if self.counts.total() < SHOWN:
                 rest = ", ".join(f"{other} {probability:.1%}" for _, other, probability in others)
-                log.info("%s: %s (%d) %s; then %s", path, label, index, f"{confidence:.1%}", rest)
+                name = "/".join(Path(path).parts[-2:])
+                self.table.add_row(name, f"{label} ({index})", f"{confidence:.1%}", rest)
             self.counts[label] += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
         if self.file is not None:
             self.file.close()
+        log_table(self.table)
         total = self.counts.total()
         if total > SHOWN:
             log.info("... and %d more", total - SHOWN)

@@ -61,6 +61,11 @@ def print_summary(model: ViTClassifier) -> None:
     table.add_section()
     total = sum(parameter.numel() for parameter in model.parameters())
     table.add_row("total", "", "", f"{total:,}")
+    log_table(table)
+
+
+def log_table(table: Table) -> None:
+    """Logs a table as text, so that terminal and `run.log` both get it."""
     text = io.StringIO()
     Console(file=text, width=80).print(table)
-    log.info(text.getvalue().rstrip())
+    log.info(text.getvalue().strip("\n"))
