@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return training_cli.run(words)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
         return 130
     except Exception as error:
         if debug:

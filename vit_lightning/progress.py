@@ -58,11 +58,15 @@ def log_warning(message: Warning | str, category: type[Warning], *where: object,
     logging.getLogger(LOGGER).warning(" ".join(str(message).split()))
 
 
-def set_up_logging() -> None:
-    """Sends the project's messages, Lightning's warnings and Python's warnings to the terminal."""
+def set_up_logging(*, quiet: bool = False) -> None:
+    """Sends the project's messages, Lightning's warnings and Python's warnings to the terminal.
+
+    Args:
+        quiet: Let only errors through: the same run's main process says the rest.
+    """
     handler = ConsoleHandler()
     handler.setFormatter(Format())
-    logging.getLogger(LOGGER).setLevel(logging.INFO)
+    logging.getLogger(LOGGER).setLevel(logging.ERROR if quiet else logging.INFO)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         for old in logger.handlers:

@@ -150,7 +150,7 @@ def print_runs(logs: Path) -> None:
     groups: dict[tuple[str | None, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault(run.comparable, []).append(run)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold", min_width=10)
     table.add_column("state", no_wrap=True)
     table.add_column("data", overflow="fold", min_width=8)

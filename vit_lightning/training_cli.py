@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         ValueError: A mistake in what was asked.
         FileNotFoundError: A run, an image or the data is missing.
     """
-    set_up_logging()
+    set_up_logging(quiet=is_further_process())
     try:
         ViTCLI(arguments)
     except (argparse.ArgumentError, MisconfigurationException) as error:
@@ -184,13 +184,14 @@ class ViTCLI(LightningCLI):
         if self.config["subcommand"] != "fit":
             overrides["enable_checkpointing"] = False
         if self.config["subcommand"] == "fit" and not trainer.fast_dev_run:
-            folder = self.start_run()
+            main_process = not is_further_process()
+            folder = self.run_folder = self.start_run() if main_process else Path(os.environ[RUN_FOLDER_VARIABLE])
             if trainer.logger in (None, True):
                 overrides["logger"] = TensorBoardLogger(
                     folder.parent, name="", version=folder.name, default_hp_metric=False
                 )
             overrides["default_root_dir"] = str(folder)
-            callbacks.append(History(folder, self.facts()))
+            callbacks.append(History(folder, self.facts() if main_process else None))
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(folder / "checkpoints")
         elif self.config["subcommand"] == "predict":
@@ -202,14 +203,11 @@ class ViTCLI(LightningCLI):
 
     def start_run(self) -> Path:
         """Checks the data, then makes the run's folder with what is known before the first step."""
-        if RUN_FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return Path(os.environ[RUN_FOLDER_VARIABLE])
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         configs = [str(path) for path in self.options.config or []]
         folder = new_run_folder(self.logs, self.options.run, Path(configs[0]).stem if configs else "run")
         os.environ[RUN_FOLDER_VARIABLE] = str(folder)
-        self.run_folder = folder
         log_to(folder / "run.log")
         config = self.options.clone()
         for key in ("config", "run", "ckpt_path"):
@@ -257,7 +255,13 @@ class ViTCLI(LightningCLI):
                 log.info("data %s: %s", self.datamodule.root, self.datamodule.describe())
             print_summary(self.model)
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
-        self.trainer.fit(**kwargs)
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit:  # Lightning's end after Ctrl-C, its callbacks have run
+            if self.trainer.is_global_zero and self.run_folder is not None:
+                epochs = self.trainer.current_epoch
+                log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
+            raise KeyboardInterrupt from None
         if self.trainer.is_global_zero and self.run_folder is not None:
             best = read_status(self.run_folder / "status.json").get("best")
             if best:
@@ -314,6 +318,11 @@ class ViTCLI(LightningCLI):
                 f"the weights in {kwargs['ckpt_path']} do not fit the model asked for: {', '.join(changed)}; leave "
                 "these options out"
             ) from error
+
+
+def is_further_process() -> bool:
+    """Whether Lightning started this process for a further device of a run that has its folder already."""
+    return RUN_FOLDER_VARIABLE in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def device_name(trainer: Trainer) -> str:

@@ -34,7 +34,7 @@ class PredictionWriter(Callback):
         self.class_names = class_names
         self.counts: Counter[str] = Counter()
         self.file: TextIO | None = None
-        self.table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        self.table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in ("image", "label (index)", "confidence", "then"):
             self.table.add_column(column, overflow="fold", justify="right" if column == "confidence" else "left")
 

@@ -41,7 +41,7 @@ class EpochBar(RichProgressBar):
 def print_summary(model: ViTClassifier) -> None:
     """Prints the network layer by layer with output shapes (of one image) and parameter counts."""
     summary = summarize(model, max_depth=3)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("output shape", no_wrap=True)
