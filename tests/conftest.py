@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from vit_lightning.data.demo import draw_demo
+
+torch.set_num_threads(1)  # the tests' models are so small that more threads wait for each other
 
 
 @pytest.fixture(scope="session")

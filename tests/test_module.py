@@ -1,0 +1,173 @@
+"""The LightningModule: scores against scikit-learn, optimizer steps against hand-worked values."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from vit_lightning.module import ViTClassifier
+from vit_lightning.optim import warmup_cosine
+
+TINY: dict[str, Any] = {"num_classes": 4, "image_size": 8, "patch_size": 4, "dim": 16, "depth": 2, "heads": 2}
+
+
+def classifier(**changes: Any) -> ViTClassifier:
+    torch.manual_seed(0)
+    return ViTClassifier(**(TINY | changes))
+
+
+def images(count: int, classes: int = 4) -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(classes, (count,), generator=generator)
+    return TensorDataset(torch.randn(count, 3, 8, 8, generator=generator), labels)
+
+
+def trainer(**changes: Any) -> Trainer:
+    quiet = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "max_epochs": 1,
+    }
+    return Trainer(**(quiet | changes))
+
+
+@pytest.mark.parametrize("classes_present", [4, 2])
+def test_scores_count_every_sample_once_whatever_the_batches(classes_present: int) -> None:
+    """The last batch has 2 images of 26: averaging over batches would weigh them four times."""
+    model = classifier(init="article")
+    data = images(26, classes_present)
+    (scores,) = trainer().validate(model, DataLoader(data, batch_size=8), verbose=False)
+    x, labels = data.tensors
+    with torch.inference_mode():
+        logits = model.eval()(x)
+    guesses = logits.argmax(dim=1)
+    assert scores["val/acc"] == pytest.approx(accuracy_score(labels, guesses), abs=1e-6)
+    assert scores["val/f1"] == pytest.approx(f1_score(labels, guesses, average="macro"), abs=1e-6)
+    assert scores["val/loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
+    assert 0 < scores["val/acc"] < 1
+
+
+def test_test_scores_have_their_own_names() -> None:
+    (scores,) = trainer().test(classifier(), DataLoader(images(8), batch_size=8), verbose=False)
+    assert set(scores) == {"test/acc", "test/f1", "test/loss"}
+
+
+def test_label_smoothing_is_for_training_alone() -> None:
+    model = classifier(label_smoothing=0.5, init="article").eval()
+    x, labels = images(16).tensors
+    logged: dict[str, Tensor] = {}
+    model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign,assignment]
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    smooth = model.training_step((x, labels), 0)
+    model.validation_step((x, labels), 0)
+    log_probabilities = model(x).log_softmax(dim=-1)
+    hard = -log_probabilities[range(16), labels].mean()
+    torch.testing.assert_close(logged["val/loss"], hard)
+    torch.testing.assert_close(smooth, 0.5 * hard - 0.5 * log_probabilities.mean())
+
+
+class Steps(Callback):
+    """Notes learning rates and gradient norms as the optimizer meets them."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.norms: list[float] = []  # of the gradients that a step used; the last step's is not seen
+        self.logged: list[float] = []
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        if gradients:
+            self.norms.append(torch.nn.utils.get_total_norm(gradients).item())
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        if "train/grad_norm" in trainer.callback_metrics:  # not before the first optimizer step
+            self.logged.append(trainer.callback_metrics["train/grad_norm"].item())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_schedule_moves_once_an_optimizer_step(accumulate: int) -> None:
+    steps = Steps()
+    model = classifier(lr=0.5, warmup_fraction=0.25)
+    trainer(max_epochs=2, accumulate_grad_batches=accumulate, callbacks=[steps]).fit(
+        model, DataLoader(images(32), batch_size=4)
+    )
+    total = 16 // accumulate
+    expected = [0.5 * warmup_cosine(i, total_steps=total, warmup_steps=total // 4) for i in range(total)]
+    assert steps.rates == pytest.approx(expected)
+    assert steps.rates[total // 4] == 0.5
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_clipping_works_with_the_fused_optimizer(precision: Any) -> None:
+    steps, model = Steps(), classifier(init="article", warmup_fraction=0.0)
+    runner = trainer(precision=precision, gradient_clip_val=0.01, callbacks=[steps], limit_train_batches=3)
+    runner.fit(model, DataLoader(images(32), batch_size=8))
+    assert runner.optimizers[0].defaults["fused"] is True
+    assert max(steps.norms) <= 0.0101
+    assert len(steps.norms) == 2
+    assert min(steps.logged) > 0.1  # the norm as it was before
+
+
+def test_without_a_limit_gradients_keep_their_length() -> None:
+    steps = Steps()
+    runner = trainer(callbacks=[steps], limit_train_batches=2)
+    runner.fit(classifier(init="article"), DataLoader(images(32), batch_size=16))
+    assert steps.norms == pytest.approx(steps.logged[:1], rel=1e-4)
+
+
+def test_clipping_by_value_is_refused() -> None:
+    runner = trainer(gradient_clip_val=1.0, gradient_clip_algorithm="value")
+    with pytest.raises(ValueError, match="'value'.*'norm'"):
+        runner.fit(classifier(), DataLoader(images(8), batch_size=8))
+
+
+@pytest.mark.parametrize(("decay_all", "groups"), [(False, [0.3, 0.0]), (True, [0.3])])
+def test_weight_decay_reaches_the_groups(decay_all: bool, groups: list[float]) -> None:
+    runner = trainer(limit_train_batches=1)
+    runner.fit(classifier(weight_decay=0.3, decay_all=decay_all), DataLoader(images(8), batch_size=8))
+    assert [group["weight_decay"] for group in runner.optimizers[0].param_groups] == groups
+
+
+def test_a_few_images_can_be_learnt_by_heart() -> None:
+    """The article's first debugging question; it fails when any part of the step is broken."""
+    model = classifier(lr=1e-2, dim=32, warmup_fraction=0.05)
+    runner = trainer(max_epochs=60)
+    runner.fit(model, DataLoader(images(24), batch_size=8))
+    assert runner.callback_metrics["train/acc"] == 1.0
+
+
+def test_prediction_gives_probabilities_beside_paths() -> None:
+    model = classifier(init="article").eval()
+    x = images(3).tensors[0]
+    prediction = model.predict_step((x, ["a", "b", "c"]), 0)
+    assert prediction["path"] == ["a", "b", "c"]
+    torch.testing.assert_close(prediction["probabilities"], model(x).softmax(dim=-1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_classes": None}, ["class_names", "num_classes"]),
+        ({"class_names": ["cat", "dog"]}, ["is 4", "2 classes", "cat, dog"]),
+        ({"warmup_fraction": 1.5}, ["warmup_fraction", "1.5"]),
+        ({"label_smoothing": -0.1}, ["label_smoothing", "-0.1"]),
+        ({"lr": -1.0}, ["lr", "-1.0"]),
+    ],
+)
+def test_mistakes_are_named_with_their_numbers(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the words are the match
+        classifier(**changes)
+    for word in words:
+        assert word in str(caught.value)
