@@ -20,19 +20,25 @@ NOISE = (
     r".*Checkpoint directory .* exists and is not empty",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
     r".*Starting from v1\.9\.0, `tensorboardX` has been removed",
+    r".*Be aware that when using `ckpt_path`",
     r".*You have overridden .* in `LightningModule` but have passed in",
 )
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints records through rich, above a running progress bar; long lines are left to the terminal to wrap."""
+    """Prints records through rich, above a running progress bar, errors to the standard error stream.
+
+    Long lines are left to the terminal to wrap.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one record, warnings and errors with their level before them."""
         from rich import get_console
+        from rich.console import Console
 
+        console = Console(stderr=True) if record.levelno >= logging.ERROR else get_console()
         style = {logging.WARNING: "yellow", logging.ERROR: "bold red"}.get(record.levelno)
-        get_console().print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Format(logging.Formatter):

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
-from vit_lightning.callbacks.history import History
+from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
@@ -187,9 +187,7 @@ class ViTCLI(LightningCLI):
             main_process = not is_further_process()
             folder = self.run_folder = self.start_run() if main_process else Path(os.environ[RUN_FOLDER_VARIABLE])
             if trainer.logger in (None, True):
-                overrides["logger"] = TensorBoardLogger(
-                    folder.parent, name="", version=folder.name, default_hp_metric=False
-                )
+                overrides["logger"] = EventLog(folder)
             overrides["default_root_dir"] = str(folder)
             callbacks.append(History(folder, self.facts() if main_process else None))
             if trainer.enable_checkpointing is not False:
@@ -199,7 +197,12 @@ class ViTCLI(LightningCLI):
         plugins = trainer.plugins or []
         overrides["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**overrides, **kwargs)
+        try:
+            return super().instantiate_trainer(**overrides, **kwargs)
+        except Exception:
+            if self.config["subcommand"] == "fit" and self.run_folder is not None:
+                shutil.rmtree(self.run_folder)  # nothing has run in it
+            raise
 
     def start_run(self) -> Path:
         """Checks the data, then makes the run's folder with what is known before the first step."""
@@ -208,7 +211,6 @@ class ViTCLI(LightningCLI):
         configs = [str(path) for path in self.options.config or []]
         folder = new_run_folder(self.logs, self.options.run, Path(configs[0]).stem if configs else "run")
         os.environ[RUN_FOLDER_VARIABLE] = str(folder)
-        log_to(folder / "run.log")
         config = self.options.clone()
         for key in ("config", "run", "ckpt_path"):
             config.pop(key, None)
@@ -250,6 +252,7 @@ class ViTCLI(LightningCLI):
         """Trains, and says what was trained on and where it went."""
         if self.trainer.is_global_zero:
             if self.run_folder is not None:
+                log_to(self.run_folder / "run.log")
                 log.info("run %s in %s", self.run_folder.name, self.run_folder)
             if self.datamodule.samples:
                 log.info("data %s: %s", self.datamodule.root, self.datamodule.describe())

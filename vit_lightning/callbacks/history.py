@@ -9,12 +9,30 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from vit_lightning.runs import now, write_status
 
 log = logging.getLogger(__name__)
 
 SCORES = ("train/loss", "train/acc", "train/f1", "val/loss", "val/acc", "val/f1")
+
+
+class EventLog(TensorBoardLogger):
+    """TensorBoard's events directly in the run's folder, without Lightning's `hparams.yaml` beside `config.yaml`.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder.parent, name="", version=folder.name, default_hp_metric=False)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flushes the events to the disk."""
+        self.experiment.flush()
 
 
 class History(Callback):
@@ -132,7 +150,8 @@ def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, flo
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     loss.set_title("loss")
     best = max((row for row in rows if "val/acc" in row), key=lambda row: row["val/acc"], default=None)
     accuracy.set_title("accuracy")

@@ -1,0 +1,120 @@
+"""The record of a run whose scores are known."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+from vit_lightning.callbacks.history import History, draw_curves
+
+ACCURACIES = (0.25, 0.5, 0.5, 0.375)
+
+
+class Scripted(LightningModule):
+    """Logs scores that the test knows; may break in an epoch."""
+
+    def __init__(self, breaks_in: int | None = None, error: type[BaseException] = RuntimeError) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.breaks_in, self.error = breaks_in, error
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.current_epoch == self.breaks_in:
+            raise self.error
+        self.log("train/loss", 2.0 - 0.5 * self.current_epoch, on_step=False, on_epoch=True)
+        self.log("train/acc", 0.125, on_step=False, on_epoch=True)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log_dict({"val/acc": ACCURACIES[self.current_epoch], "val/loss": 1.5, "val/f1": 0.1})
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def record(folder: Path, module: Scripted, **changes: Any) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(4, 1)), batch_size=1)
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "max_epochs": 4,
+        "callbacks": [History(folder, {"data": {"name": "frames"}})],
+    }
+    Trainer(**(settings | changes)).fit(module, loader, loader)
+
+
+def status(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    return content
+
+
+def test_scores_reach_the_files_as_they_are(tmp_path: Path) -> None:
+    record(tmp_path, Scripted())
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["train/loss"]) for row in rows] == [2.0, 1.5, 1.0, 0.5]
+    assert [float(row["val/acc"]) for row in rows] == list(ACCURACIES)
+    assert rows[0]["train/f1"] == ""  # never logged: left empty, not 0
+    told = status(tmp_path)
+    assert told["state"] == "finished"
+    assert told["data"] == {"name": "frames"}
+    assert (told["best"]["epoch"], told["best"]["val/acc"]) == (2, 0.5)  # the first of two equals
+    assert (told["last"]["epoch"], told["last"]["val/acc"]) == (4, 0.375)
+    assert told["started"] <= told["ended"]
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 16), (2, 8)])
+def test_one_learning_rate_an_optimizer_step(tmp_path: Path, accumulate: int, steps: int) -> None:
+    record(tmp_path, Scripted(), accumulate_grad_batches=accumulate)
+    with (tmp_path / "learning_rate.csv").open(newline="") as file:
+        rows = [(int(row["step"]), float(row["lr"])) for row in csv.DictReader(file)]
+    assert [step for step, _ in rows] == list(range(steps))
+    assert [rate for _, rate in rows] == pytest.approx([1 / (step + 1) for step in range(steps)])
+
+
+@pytest.mark.parametrize(("error", "state"), [(RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")])
+def test_what_a_broken_run_had_is_kept(
+    tmp_path: Path, error: type[BaseException], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would switch Ctrl-C off for the tests after this
+    with pytest.raises((error, SystemExit)):
+        record(tmp_path, Scripted(breaks_in=2, error=error))
+    assert status(tmp_path)["state"] == state
+    assert status(tmp_path)["epochs"] == 2
+    assert (tmp_path / "history.csv").read_text().count("\n") == 3
+    assert (tmp_path / "learning_rate.csv").read_text().count("\n") == 1 + 8
+    assert (tmp_path / "training_curves.png").is_file()
+
+
+def test_the_curves_show_what_they_are_given(tmp_path: Path) -> None:
+    """Three panels: where a panel has no data, its middle stays white."""
+    rows = [{"epoch": 1.0, "train/loss": 1.0, "train/acc": 0.2}, {"epoch": 2.0, "train/loss": 0.5, "train/acc": 0.4}]
+    draw_curves(rows, [(0, 0.1), (1, 0.2)], tmp_path / "with.png")
+    draw_curves([{"epoch": 1.0}], [(0, 0.1), (1, 0.2)], tmp_path / "without.png")
+    blue = []  # pixels of the training line's colour in the loss panel and in the accuracy panel
+    for name in ("with.png", "without.png"):
+        with Image.open(tmp_path / name) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        third = pixels.shape[1] // 3
+        is_blue = pixels[..., 2] > pixels[..., 0] + 60
+        blue += [is_blue[:, :third].sum(), is_blue[:, third : 2 * third].sum()]
+    assert min(blue[:2]) > 50
+    assert max(blue[2:]) == 0
+
+
+def test_a_run_without_validation_is_recorded_too(tmp_path: Path) -> None:
+    record(tmp_path, Scripted(), limit_val_batches=0)
+    assert "best" not in status(tmp_path)
+    assert status(tmp_path)["last"]["train/acc"] == 0.125
