@@ -203,6 +203,27 @@ def test_a_start_that_fails_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_from_a_relative_root_is_evaluated_from_elsewhere(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(frames, "data")
+    run = fit(Path("data"), "--run=first").resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["validate", f"--run={run}"]) == 0
+
+
+def test_a_run_without_a_validation_part_keeps_its_last_weights(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fit(frames, "--run=all", "--data.val_fraction=0", "--data.test_fraction=0")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert status(run)["state"] == "finished"
+    assert main(["predict", "--images", str(next(frames.rglob("*.jpg")))]) == 0
+
+
 def test_several_configs_merge_and_flags_win(first: Path, frames: Path) -> None:
     Path("one.yaml").write_text("model: {depth: 2, lr: 0.1}\ntrainer: {max_epochs: 1}")
     Path("two.yaml").write_text("model: {lr: 0.2, mlp_ratio: 3}")
@@ -355,6 +376,8 @@ def test_a_checkpoint_alone_is_enough_to_predict(
     assert pictures[0].name in out
     assert f"{float(found[0]['confidence']):.1%}" in out
     assert "5 images" in out
+    assert main(["predict", "--run=model.ckpt", "--images", str(pictures[0])]) == 0
+    assert len(rows(Path("predictions/0001.csv"))) == 1
 
 
 def test_predictions_are_numbered_and_take_files_folders_and_globs(first: Path, frames: Path) -> None:

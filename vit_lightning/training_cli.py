@@ -147,9 +147,9 @@ class ViTCLI(LightningCLI):
         except Exception as error:
             raise ValueError(f"{path} is no checkpoint of this project: {error}") from error
         defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
-        used_split = path.parent.parent / "split.csv"
-        if command != "fit":
+        if command != "fit" and path.parent.name == "checkpoints":
             self.run_folder = path.parent.parent
+            used_split = self.run_folder / "split.csv"
             if used_split.is_file():  # images that came to the folder since then stay out of the score
                 defaults |= {"data.split": str(used_split), "data.subset": None}
         self._subcommand_parsers[command].set_defaults(defaults)
@@ -161,6 +161,8 @@ class ViTCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Takes the classes from the data, or holds the model's against them."""
         model, data = self.options.model, self.options.data
+        if data.root is not None:  # what is saved has to be found from any working folder
+            data.root = str(Path(data.root).expanduser().resolve())
         if self.config["subcommand"] == "predict" and self.options.images:
             return
         found = find_classes(data.source, data.root)
@@ -228,12 +230,12 @@ class ViTCLI(LightningCLI):
         name = data.root.resolve().name if data.source == "folder" else data.source
         return {
             "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": data.split, "id": data.split_id, **counts},
+            "split": {"kind": "csv" if str(data.split).endswith(".csv") else data.split, "id": data.split_id, **counts},
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
     def prediction_file(self) -> Path:
-        """The CSV of this `predict`: `--output`, or the next number in the run's folder."""
+        """The CSV of this `predict`: `--output`, or the next number in the run's folder (or here, for a lone file)."""
         if self.options.output:
             return Path(self.options.output).expanduser()
         folder = (self.run_folder or Path()) / "predictions"
