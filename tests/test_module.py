@@ -27,7 +27,7 @@ def images(count: int, classes: int = 4) -> TensorDataset:
 
 
 def trainer(**changes: Any) -> Trainer:
-    quiet = {
+    quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "logger": False,
         "enable_checkpointing": False,
@@ -63,7 +63,7 @@ def test_label_smoothing_is_for_training_alone() -> None:
     model = classifier(label_smoothing=0.5, init="article").eval()
     x, labels = images(16).tensors
     logged: dict[str, Tensor] = {}
-    model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign,assignment]
+    model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
     model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     smooth = model.training_step((x, labels), 0)
     model.validation_step((x, labels), 0)
@@ -81,7 +81,9 @@ class Steps(Callback):
         self.norms: list[float] = []  # of the gradients that a step used; the last step's is not seen
         self.logged: list[float] = []
 
-    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+    def on_before_zero_grad(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         if gradients:
             self.norms.append(torch.nn.utils.get_total_norm(gradients).item())
@@ -129,7 +131,7 @@ def test_without_a_limit_gradients_keep_their_length() -> None:
 
 def test_clipping_by_value_is_refused() -> None:
     runner = trainer(gradient_clip_val=1.0, gradient_clip_algorithm="value")
-    with pytest.raises(ValueError, match="'value'.*'norm'"):
+    with pytest.raises(ValueError, match=r"'value'.*'norm'"):
         runner.fit(classifier(), DataLoader(images(8), batch_size=8))
 
 

@@ -145,8 +145,8 @@ def test_every_step_s_learning_rate_is_written(home: Path) -> None:
 
 def test_the_log_keeps_what_the_terminal_showed(home: Path) -> None:
     text = (home / "lightning_logs/first/run.log").read_text()
-    assert text.count("epoch 1/3 | train loss") == 1
-    assert text.count("| val loss") == 3
+    assert text.count("epoch 1/3  train loss") == 1
+    assert text.count("  val loss") == 3
     assert "EncoderBlock" in text
     assert "[1, 9, 16]" in text  # the output shape of a block: a class token and 2 x 4 patches
     assert "litlogger" not in text.lower()

@@ -257,7 +257,8 @@ class ViTCLI(LightningCLI):
                 log_to(self.run_folder / "run.log")
                 log.info("run %s in %s", self.run_folder.name, self.run_folder)
             if self.datamodule.samples:
-                log.info("data %s: %s", self.datamodule.root, self.datamodule.describe())
+                log.info("data %s", self.datamodule.root)
+                log.info(self.datamodule.describe())
             print_summary(self.model)
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         try:

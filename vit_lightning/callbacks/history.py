@@ -51,7 +51,7 @@ class History(Callback):
         self.unwritten_rates = 0
         self.epoch_began = 0.0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # Lightning's signatures
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run is under way."""
         if trainer.is_global_zero:
             self.status |= {"epochs": 0, "max_epochs": trainer.max_epochs}
@@ -92,13 +92,12 @@ class History(Callback):
 
         line = f"epoch {epoch:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
         for part in ("train", "val"):
-            shown = {name: scores[f"{part}/{name}"] for name in ("loss", "acc", "f1") if f"{part}/{name}" in scores}
-            if part == "train":
-                shown.pop("f1", None)  # keeps the line within 80 columns
-            if shown:
-                line += f" | {part} " + " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            if f"{part}/loss" in scores:
+                line += f"  {part} loss {scores[f'{part}/loss']:.3f}"
+            if f"{part}/acc" in scores:
+                line += f" acc {scores[f'{part}/acc']:.3f}"
         seconds = time.perf_counter() - self.epoch_began
-        log.info("%s | %s%s", line, f"{seconds:.0f}s", " *" if improved else "")
+        log.info("%s  %s%s", line, f"{seconds:.0f}s", " *" if improved else "")  # within 80 columns
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run went through."""

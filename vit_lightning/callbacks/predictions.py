@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich import box
-from rich.table import Table
 
-from vit_lightning.callbacks.terminal import log_table
 from vit_lightning.inference import top_classes
 from vit_lightning.module import Prediction
 
@@ -34,11 +31,9 @@ class PredictionWriter(Callback):
         self.class_names = class_names
         self.counts: Counter[str] = Counter()
         self.file: TextIO | None = None
-        self.table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in ("image", "label (index)", "confidence", "then"):
-            self.table.add_column(column, overflow="fold", justify="right" if column == "confidence" else "left")
+        self.shown: list[tuple[str, str]] = []
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # Lightning's signatures
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.path.open("w", newline="", encoding="utf-8")
@@ -68,14 +63,16 @@ class PredictionWriter(Callback):
             if self.counts.total() < SHOWN:
                 rest = ", ".join(f"{other} {probability:.1%}" for _, other, probability in others)
                 name = "/".join(Path(path).parts[-2:])
-                self.table.add_row(name, f"{label} ({index})", f"{confidence:.1%}", rest)
+                self.shown.append((name, f"{label} ({index}) {confidence:.1%}, then {rest}"))
             self.counts[label] += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
         if self.file is not None:
             self.file.close()
-        log_table(self.table)
+        width = max((len(name) for name, _ in self.shown), default=0)
+        for name, text in self.shown:
+            log.info("%s", f"{name:{width}}  {text}")
         total = self.counts.total()
         if total > SHOWN:
             log.info("... and %d more", total - SHOWN)

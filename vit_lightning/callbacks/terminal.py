@@ -22,6 +22,14 @@ class EpochBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=False)
 
+    def _init_progress(self, trainer: Trainer) -> None:
+        super()._init_progress(trainer)
+        if self.progress is not None:
+            self.progress.live.transient = True  # the bar goes away at the end, the printed lines stay
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
     def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
         """Lightning's columns, the bar itself short enough for a narrow terminal."""
         columns: list[ProgressColumn] = super().configure_columns(trainer)
@@ -61,11 +69,6 @@ def print_summary(model: ViTClassifier) -> None:
     table.add_section()
     total = sum(parameter.numel() for parameter in model.parameters())
     table.add_row("total", "", "", f"{total:,}")
-    log_table(table)
-
-
-def log_table(table: Table) -> None:
-    """Logs a table as text, so that terminal and `run.log` both get it."""
     text = io.StringIO()
     Console(file=text, width=80).print(table)
-    log.info(text.getvalue().strip("\n"))
+    log.info(text.getvalue().strip("\n"))  # as text, so that `run.log` gets it too
