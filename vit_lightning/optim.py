@@ -44,9 +44,9 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int) -> float:
     Returns:
         A factor in [0, 1]: `step / warmup_steps`, then `(1 + cos(pi * progress)) / 2` (Loshchilov & Hutter 2017).
     """
-    if step < warmup_steps:
-        return step / warmup_steps
     if step >= total_steps:
         return 0.0
+    if step < warmup_steps:
+        return step / warmup_steps
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return (1.0 + math.cos(math.pi * progress)) / 2.0

@@ -38,6 +38,14 @@ class Run:
         """Data and kind of split: scores of runs that share both may be ranked against each other."""
         return (self.status.get("data") or {}).get("id"), (self.status.get("split") or {}).get("kind")
 
+    @property
+    def started(self) -> float:
+        """When it began, in seconds since 1970; 0 where the status does not say."""
+        try:
+            return datetime.fromisoformat(str(self.status.get("started"))).timestamp()
+        except ValueError:
+            return 0.0
+
     def checkpoint(self) -> Path:
         """The best checkpoint, or the last where there is no best.
 
@@ -56,7 +64,7 @@ class Run:
 def find_runs(logs: Path) -> list[Run]:
     """All runs below the log folder, the latest first."""
     runs = [Run(path.parent, read_status(path)) for path in logs.glob("*/status.json")]
-    return sorted(runs, key=lambda run: str(run.status.get("started", "")), reverse=True)
+    return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -99,11 +107,11 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
         path = chosen.checkpoint()
         return path, f"{chosen.name} ({why}), {path.name}"
     path = Path(run).expanduser()
-    if path.is_file():
-        return path, str(path)
     if path.suffix == ".ckpt":
+        if path.is_file():
+            return path, str(path)
         raise FileNotFoundError(f"the checkpoint {path} does not exist")
-    for folder in (path, logs / run):
+    for folder in (logs / run, path):
         if folder.is_dir():
             found = Run(folder, read_status(folder / "status.json")).checkpoint()
             return found, f"{folder.name}, {found.name}"
@@ -118,7 +126,7 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
         ValueError: The name is taken, or is no plain name.
     """
     if name is not None:
-        if name in ("", "best", "latest") or Path(name).name != name or name.startswith("."):
+        if name in ("", "best", "latest") or Path(name).name != name or name.startswith(".") or name.endswith(".ckpt"):
             raise ValueError(f"--run {name!r} cannot be a run's name; give a plain name such as deeper-8")
         folder = logs / name
         try:
@@ -141,6 +149,7 @@ def print_runs(logs: Path) -> None:
     """Prints all runs as a table, grouped by data and kind of split, best validation accuracy first."""
     from rich import box, get_console
     from rich.table import Table
+    from rich.text import Text
 
     runs = find_runs(logs)
     console = get_console()
@@ -150,20 +159,21 @@ def print_runs(logs: Path) -> None:
     groups: dict[tuple[str | None, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault(run.comparable, []).append(run)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold", min_width=10)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table.add_column("run", overflow="fold", width=min(20, max(len(run.name) for run in runs)))
     table.add_column("state", no_wrap=True)
-    table.add_column("data", overflow="fold", min_width=8)
-    table.add_column("split", overflow="fold", min_width=7)
+    table.add_column("data", overflow="fold")
+    table.add_column("split", overflow="fold")
     for column in ("epochs", "val/acc", "started"):
         table.add_column(column, justify="right", no_wrap=True)
     for group in groups.values():
-        for run in sorted(group, key=lambda run: run.best_acc or -1.0, reverse=True):
+        for run in sorted(group, key=lambda run: -1.0 if run.best_acc is None else run.best_acc, reverse=True):
             data, split = run.status.get("data") or {}, run.status.get("split") or {}
             accuracy = "" if run.best_acc is None else f"{run.best_acc:.4f}"
             epochs = f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
             started = str(run.status.get("started", ""))[5:16].replace("T", " ")
-            table.add_row(run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
+            cells = (run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
+            table.add_row(*(Text(str(cell)) for cell in cells))
         table.add_section()
     console.print(table)
 
@@ -176,7 +186,10 @@ def show_run(run: str, logs: Path) -> None:
     """
     from rich import get_console
 
-    folder = next((path for path in (Path(run), logs / run) if (path / "status.json").is_file()), None)
+    folders = [logs / run, Path(run).expanduser()]
+    if run == "best" or run.endswith(".ckpt"):
+        folders = [find_checkpoint(run, logs)[0].parent.parent]
+    folder = next((path for path in folders if (path / "status.json").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no run {run!r} in {logs}; `runs` lists them")
     get_console().print(str(folder), soft_wrap=True, highlight=False, markup=False)

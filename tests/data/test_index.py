@@ -181,3 +181,10 @@ def test_classes_without_any_image_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "cats/notes.txt", "dogs/notes.txt")
     with pytest.raises(ValueError, match=rf"no image in {tmp_path} \(looked for \.bmp, .*\.webp\)"):
         index(tmp_path)
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "val", "valid"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+    with pytest.raises(ValueError, match="two folders for one part: train, val, valid"):
+        find_layout(tmp_path)

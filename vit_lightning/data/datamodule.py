@@ -190,11 +190,12 @@ class ImageDataModule(LightningDataModule):
         self.data_id = digest(f"{sample.path}\t{sample.label}" for sample in samples)
         if self.split is None:
             self.split = "folders" if layout.ready_made else "random"
-        self.samples = self.divide(samples, self.root, ready_made=layout.ready_made)
-        counts = count_table(self.samples)
+        samples = self.divide(samples, self.root, ready_made=layout.ready_made)
+        counts = count_table(samples)
         for part in ("train", "val"):
             if part not in counts and not (part == "val" and self.val_fraction == 0):
                 raise ValueError(f"the split {self.split} of {self.root} leaves no image for {part}")
+        self.samples = samples
 
     def divide(self, samples: list[Sample], root: Path, *, ready_made: bool) -> list[Sample]:
         """Gives every sample its part by the chosen split, then takes the subset."""

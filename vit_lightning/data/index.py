@@ -10,6 +10,9 @@ EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff"
 #: Names under which a ready-made split's folders are known, and the part each is.
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+#: How names begin that no user put there: .ipynb_checkpoints has copies of images, which would leak.
+HIDDEN = (".", "__")
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -45,7 +48,7 @@ class Layout:
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted by name, hidden ones left out."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN))
 
 
 def find_layout(root: Path) -> Layout:
@@ -56,7 +59,7 @@ def find_layout(root: Path) -> Layout:
 
     Raises:
         FileNotFoundError: The root is missing.
-        ValueError: No class folder is found.
+        ValueError: No class folder is found, or two folders stand for one part.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -64,8 +67,12 @@ def find_layout(root: Path) -> Layout:
     folder = root
     while True:
         folders = subfolders(folder)
-        parts = {PART_FOLDERS[path.name.lower()]: path for path in folders if path.name.lower() in PART_FOLDERS}
+        named = [path for path in folders if path.name.lower() in PART_FOLDERS]
+        parts = {PART_FOLDERS[path.name.lower()]: path for path in named}
         if "train" in parts:
+            if len(parts) < len(named):
+                names = ", ".join(path.name for path in named)
+                raise ValueError(f"{folder} has two folders for one part: {names}; keep one of them")
             return Layout(parts)
         if len(folders) != 1 or any(is_image(path) for path in folders[0].iterdir()):
             break
@@ -79,13 +86,17 @@ def find_layout(root: Path) -> Layout:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image; hidden files are none."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    """Whether this is a file whose name says that it is an image; hidden files are none."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
 def images_below(folder: Path) -> Iterator[Path]:
     """All image files below a folder, subfolders included, sorted."""
-    return (path for path in sorted(folder.rglob("*")) if is_image(path))
+    return (
+        path
+        for path in sorted(folder.rglob("*"))
+        if is_image(path) and not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts[:-1])
+    )
 
 
 def find_samples(root: Path, layout: Layout) -> list[Sample]:

@@ -27,7 +27,7 @@ def split_random(samples: list[Sample], *, val_fraction: float, test_fraction: f
     parts = {}
     for label, members in group_by_label(samples).items():
         val, test = round(val_fraction * len(members)), round(test_fraction * len(members))
-        val, test = max(val, val_fraction > 0), max(test, test_fraction > 0)
+        val, test = max(val, int(val_fraction > 0)), max(test, int(test_fraction > 0))
         if val + test >= len(members):
             raise ValueError(
                 f"class {label} has {len(members)} images, too few for {val} in validation, {test} in test and "
