@@ -86,10 +86,11 @@ def first(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def one_line_error(capsys: pytest.CaptureFixture[str], arguments: Sequence[str], *words: str) -> str:
     """Runs a command that has to fail with one line that has all the words."""
     capsys.readouterr()
-    assert main(arguments) != 0
+    assert main(arguments) == 2
     captured = capsys.readouterr()
-    lines = [line for line in (captured.out + captured.err).splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, captured.out + captured.err
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
     for word in words:
         assert word in lines[0]
     assert "Traceback" not in captured.out + captured.err
@@ -149,7 +150,6 @@ def test_the_log_keeps_what_the_terminal_showed(home: Path) -> None:
     assert text.count("  val loss") == 3
     assert "EncoderBlock" in text
     assert "[1, 9, 16]" in text  # the output shape of a block: a class token and 2 x 4 patches
-    assert "litlogger" not in text.lower()
 
 
 def test_tensorboard_has_the_curves(home: Path) -> None:
@@ -234,6 +234,19 @@ def test_several_configs_merge_and_flags_win(first: Path, frames: Path) -> None:
     assert (config["model"]["depth"], config["model"]["lr"], config["model"]["mlp_ratio"]) == (2, 0.2, 1)
 
 
+def test_nothing_is_advertised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning has tips without a switch; a run's own lines are all that is shown."""
+    monkeypatch.chdir(tmp_path)
+    fit(frames)
+    captured = capsys.readouterr()
+    for word in ("tip:", "litlogger", "litmodels", "gpu available", "warning", "seed set"):
+        assert word not in (captured.out + captured.err).lower()
+    assert max(map(len, captured.out.splitlines()[2:])) <= 80  # but for the paths in the first two
+    assert captured.err == ""
+
+
 def test_fast_dev_run_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fit", f"--data.root={frames}", *TINY, "--trainer.fast_dev_run=1"]) == 0
@@ -308,8 +321,14 @@ def test_flags_beat_the_checkpoint(first: Path, frames: Path) -> None:
     assert config["model"]["weight_decay"] == 0.25
     assert config["model"]["dim"] == 16  # from the checkpoint
     assert config["data"]["block_length"] == 4
-    saved = torch.load("lightning_logs/more/checkpoints/last.ckpt")["hyper_parameters"]
+    checkpoint = torch.load("lightning_logs/more/checkpoints/last.ckpt")
+    saved = checkpoint["hyper_parameters"]
     assert (saved["lr"], saved["weight_decay"], saved["dim"]) == (0.5, 0.25, 16)
+    decayed, free = checkpoint["optimizer_states"][0]["param_groups"]
+    assert (decayed["initial_lr"], decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.25, 0.0)
+    # 9 of 12 steps are done, of which one rose: the fourth epoch goes on where a run with lr 0.5 would be.
+    found = [float(row["lr"]) for row in rows(Path("lightning_logs/more/learning_rate.csv"))]
+    assert found == pytest.approx([0.5 * (1 + math.cos(math.pi * (step - 1) / 11)) / 2 for step in (9, 10, 11)])
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -335,8 +354,86 @@ def test_a_saved_config_does_not_lose_the_checkpoint(first: Path, capsys: pytest
         assert f"acc {status(first)['best']['val/acc']:.4f}" in capsys.readouterr().out
 
 
-def test_a_model_that_the_weights_do_not_fit_is_one_line(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one_line_error(capsys, ["validate", "--model.depth=2"], "depth 2", "saved: 1")
+@pytest.mark.parametrize("command", ["validate", "test", "predict", "fit"])
+@pytest.mark.parametrize("change", ["depth=2", "heads=4", "image_size=[32,16]", "pool=gap"])
+def test_another_network_than_the_weights_is_refused(
+    first: Path, capsys: pytest.CaptureFixture[str], command: str, change: str
+) -> None:
+    """Other heads, or height and width exchanged, would even load without an error."""
+    checkpoint = f"--ckpt_path={first / 'checkpoints/best.ckpt'}"
+    name, _, value = change.partition("=")
+    one_line_error(
+        capsys, [command, checkpoint, f"--model.{change}"], f"{name} {value.replace('[32,16]', '(32, 16)')}", "saved: "
+    )
+    assert [path.name for path in first.parent.iterdir()] == ["first"]
+
+
+def test_a_run_and_a_checkpoint_at_once_are_refused(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_line_error(capsys, ["validate", "--run=first", "--ckpt_path=last.ckpt"], "first", "last.ckpt", "give one")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_split_that_holds_nothing_out_cannot_be_scored(
+    tmp_path: Path,
+    frames: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(frames, "--run=all", "--data.val_fraction=0", "--data.test_fraction=0", "--trainer.max_epochs=1")
+    one_line_error(capsys, [command], "holds no image out")
+
+
+def test_validation_every_second_epoch_is_not_told_twice(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fit(frames, "--run=sparse", "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4")
+    assert [row["val/acc"] != "" for row in rows(run / "history.csv")] == [False, True, False, True]
+
+
+def test_a_user_s_logger_takes_the_place_of_tensorboard(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=elsewhere"]
+    run = fit(frames, "--run=mine", "--trainer.max_epochs=1", *logger)
+    assert (run / "history.csv").is_file()
+    assert not list(run.glob("events*"))
+    assert list(Path("elsewhere").rglob("metrics.csv"))
+
+
+def test_an_unreadable_image_is_one_line_from_a_loader_process_too(
+    first: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("broken.jpg").write_bytes(b"no picture")
+    good = str(next(frames.rglob("*.jpg")))
+    for workers in (0, 1):
+        line = one_line_error(
+            capsys,
+            ["predict", f"--data.num_workers={workers}", "--data.batch_size=1", "--images", good, "broken.jpg"],
+            "broken.jpg",
+            "no readable picture",
+        )
+        assert "DataLoader" not in line
+        predictions = sorted((first / "predictions").glob("*.csv"))[-1]
+        assert len(rows(predictions)) == 1  # what was labelled before is kept
+
+
+def test_a_repeated_run_is_named_after_the_first(first: Path) -> None:
+    first.rename("lightning_logs/pets-007")
+    assert main(["fit", "--config=lightning_logs/pets-007/config.yaml", "--trainer.max_epochs=1"]) == 0
+    assert Path("lightning_logs/pets-001").is_dir()
+
+
+def test_a_split_file_is_found_from_elsewhere(first: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(first / "split.csv", "mine.csv")
+    again = fit(frames, "--run=again", "--data.split=mine.csv", "--trainer.max_epochs=1").resolve()
+    assert (again / "split.csv").read_bytes() == (first / "split.csv").read_bytes()
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["fit", f"--config={again / 'config.yaml'}", "--run=there"]) == 0
 
 
 def test_other_classes_than_the_model_s_are_refused(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,6 +477,19 @@ def test_a_checkpoint_alone_is_enough_to_predict(
     assert len(rows(Path("predictions/0001.csv"))) == 1
 
 
+@pytest.mark.parametrize("source", ["kaggle", "demo"])
+def test_a_checkpoint_predicts_without_its_data_set(
+    first: Path, frames: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither downloads nor draws the images that it was trained on."""
+    checkpoint = torch.load(first / "checkpoints/best.ckpt")
+    checkpoint["datamodule_hyper_parameters"] |= {"source": source, "root": None}
+    torch.save(checkpoint, "model.ckpt")
+    monkeypatch.setattr("vit_lightning.data.kaggle.download", lambda _: pytest.fail("downloaded"))
+    monkeypatch.setattr("vit_lightning.data.demo.draw_demo", lambda *_, **__: pytest.fail("drew"))
+    assert main(["predict", "--run=model.ckpt", "--images", str(next(frames.rglob("*.jpg")))]) == 0
+
+
 def test_predictions_are_numbered_and_take_files_folders_and_globs(first: Path, frames: Path) -> None:
     Path("any").mkdir()
     Image.new("L", (50, 20), 200).save("any/grey.png")
@@ -412,6 +522,9 @@ def test_images_that_do_not_exist_are_one_line(first: Path, capsys: pytest.Captu
         (["fit", "--data.root=ROOT", "--data.split=folders"], ["folders", "no train folder"]),
         (["fit", "--data.root=ROOT", "--trainer.accelerator=quantum"], ["quantum"]),
         (["fit", "--data.root=ROOT", "--run=a/b"], ["a/b"]),
+        (["fit", "--data.root=ROOT", "--trainer.max_epochs=-1"], ["trainer.max_epochs"]),
+        (["runs", "nonsense"], ["nonsense"]),
+        (["runs", "show", "nonsense"], ["nonsense"]),
         (["predict", "--run=nowhere"], ["nowhere"]),
     ],
 )

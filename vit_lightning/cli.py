@@ -71,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         expected = isinstance(error, ValueError | OSError)
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = str(error).strip()
+        if "Original Traceback" in text:  # from a loader process: its own error is the last line
+            text = text.splitlines()[-1].partition(": ")[2]
+        text = " ".join(text.split()) or type(error).__name__
         report(text if expected else f"{type(error).__name__}: {text} (unexpected; --debug shows where)")
         return 2 if expected else 1
 

@@ -140,7 +140,7 @@ class ViTClassifier(LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         metrics.update(logits, labels)
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
-        # Lightning weighs a batch's loss by its size, so that the mean is over samples. Nothing is synchronised here.
+        # Lightning weighs a batch's loss by its size, so that the mean is over samples.
         self.log(f"{metrics.prefix}loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         return loss
 
@@ -171,12 +171,27 @@ class ViTClassifier(LightningModule):
         # The fused kernel unscales gradients itself under fp16's loss scaling, which would bypass the clipping below.
         fused = self.trainer.precision != "16-mixed"
         optimizer = torch.optim.AdamW(groups, lr=self.hparams["lr"], betas=tuple(self.hparams["betas"]), fused=fused)
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
+        total_steps = int(steps)
         warmup_steps = round(self.hparams["warmup_fraction"] * total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Puts this run's settings over those that a checkpoint's optimizer and schedule brought along."""
+        if self.trainer.ckpt_path is None:
+            return
+        optimizer, scheduler = self.trainer.optimizers[0], self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        scheduler.base_lrs = [self.hparams["lr"]] * len(optimizer.param_groups)
+        factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+        for group, decay in zip(optimizer.param_groups, (self.hparams["weight_decay"], 0.0), strict=False):
+            group["lr"], group["initial_lr"] = self.hparams["lr"] * factor, self.hparams["lr"]
+            group["betas"], group["weight_decay"] = tuple(self.hparams["betas"]), decay
 
     def configure_gradient_clipping(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
@@ -126,7 +126,7 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
         ValueError: The name is taken, or is no plain name.
     """
     if name is not None:
-        if name in ("", "best", "latest") or Path(name).name != name or name.startswith(".") or name.endswith(".ckpt"):
+        if name in ("", "best") or Path(name).name != name or name.startswith(".") or name.endswith(".ckpt"):
             raise ValueError(f"--run {name!r} cannot be a run's name; give a plain name such as deeper-8")
         folder = logs / name
         try:
@@ -208,10 +208,18 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit status.
+
+    Raises:
+        ValueError: Words that are no options of it.
+        FileNotFoundError: There is no such run.
     """
     import argparse
 
-    parser = argparse.ArgumentParser(prog="cli.py runs", description="List the runs, or show one of them.")
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ValueError(f"{message}; see `runs --help`")
+
+    parser = Parser(prog="cli.py runs", description="List the runs, or show one of them.")
     parser.add_argument(
         "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
     )

@@ -4,7 +4,9 @@ import argparse
 import json
 import logging
 import os
+import re
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
 from vit_lightning.callbacks.history import EventLog, History
@@ -29,6 +32,15 @@ log = logging.getLogger(__name__)
 
 #: Through this the processes that Lightning starts for further devices learn the run's folder.
 RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
+
+#: The model's arguments that are not the network's; the others cannot change once there are weights.
+OPTIMISATION = {"lr", "betas", "weight_decay", "decay_all", "warmup_fraction", "label_smoothing"} | {
+    "dropout",
+    "attention_dropout",
+    "mlp_dropout",
+    "drop_path",
+    "init",
+}
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -53,6 +65,12 @@ def run(arguments: Sequence[str]) -> int:
     set_up_logging(quiet=is_further_process())
     try:
         ViTCLI(arguments)
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except SystemExit as end:
+        if end.code == 1:  # how Lightning ends after Ctrl-C; --help ends with 0
+            raise KeyboardInterrupt from None
+        raise
     except (argparse.ArgumentError, MisconfigurationException) as error:
         raise ValueError(str(error)) from error
     return 0
@@ -137,15 +155,17 @@ class ViTCLI(LightningCLI):
         command, asked = self.config["subcommand"], self.options.ckpt_path
         if command == "fit" and asked is None:
             return
-        if command != "fit":
-            asked = self.options.run or asked
+        if command != "fit" and self.options.run is not None:
+            if asked is not None:
+                raise ValueError(f"--run {self.options.run} and --ckpt_path {asked} both name a checkpoint; give one")
+            asked = self.options.run
         path, self.checkpoint_words = find_checkpoint(asked, self.logs)
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             defaults = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
             data = checkpoint["datamodule_hyper_parameters"]
         except Exception as error:
-            raise ValueError(f"{path} is no checkpoint of this project: {error}") from error
+            raise ValueError(f"{path} is no checkpoint of this project ({type(error).__name__})") from error
         defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
         if command != "fit" and path.parent.name == "checkpoints":
             self.run_folder = path.parent.parent
@@ -155,14 +175,25 @@ class ViTCLI(LightningCLI):
         self._subcommand_parsers[command].set_defaults(defaults)
         self.parse_arguments(self.parser, self.arguments)
         self.options.ckpt_path = str(path)
+        asked_for = self.options.model.as_dict()
+        asked_for["num_classes"] = asked_for["num_classes"] or defaults["model.num_classes"]  # left out: the classes'
+        changed = [
+            f"{name} {asked_for[name]} (saved: {value})"
+            for name, value in checkpoint["hyper_parameters"].items()
+            if name not in OPTIMISATION and as_list(asked_for[name]) != as_list(value)
+        ]
+        if changed:  # some would load without an error and be another network
+            raise ValueError(f"the weights in {path} belong to another model than asked for: {', '.join(changed)}")
 
     # Building
 
     def before_instantiate_classes(self) -> None:
         """Takes the classes from the data, or holds the model's against them."""
         model, data = self.options.model, self.options.data
-        if data.root is not None:  # what is saved has to be found from any working folder
-            data.root = str(Path(data.root).expanduser().resolve())
+        for name in ("root", "cache_dir", "split"):  # what is saved has to be found from any working folder
+            value = data[name]
+            if value is not None and (name != "split" or value.endswith(".csv")):
+                data[name] = str(Path(value).expanduser().resolve())
         if self.config["subcommand"] == "predict" and self.options.images:
             return
         found = find_classes(data.source, data.root)
@@ -176,43 +207,52 @@ class ViTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """The Trainer with the run's folder, logger, checkpoints and record."""
-        trainer = self.options.trainer
-        callbacks: list[Callback] = []
+        command = self.config["subcommand"]
+        trainer = self.config_init[command].trainer
+        check_accelerator(trainer.accelerator)
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
         if not is_terminal():
             overrides["enable_progress_bar"] = False
-        elif trainer.enable_progress_bar is not False:
-            callbacks.append(EpochBar())
-        if self.config["subcommand"] != "fit":
-            overrides["enable_checkpointing"] = False
-        if self.config["subcommand"] == "fit" and not trainer.fast_dev_run:
-            main_process = not is_further_process()
-            folder = self.run_folder = self.start_run() if main_process else Path(os.environ[RUN_FOLDER_VARIABLE])
-            if trainer.logger in (None, True):
-                overrides["logger"] = EventLog(folder)
-            overrides["default_root_dir"] = str(folder)
-            callbacks.append(History(folder, self.facts() if main_process else None))
-            if trainer.enable_checkpointing is not False:
-                callbacks += run_checkpoints(folder / "checkpoints")
-        elif self.config["subcommand"] == "predict":
-            callbacks.append(PredictionWriter(self.prediction_file(), self.model.class_names))
         plugins = trainer.plugins or []
         overrides["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        callbacks: list[Callback] = []
+        if is_terminal() and trainer.enable_progress_bar is not False:
+            callbacks.append(EpochBar())
+        if command == "predict":
+            callbacks.append(PredictionWriter(self.prediction_file(), self.model.class_names))
+        if command != "fit":
+            overrides["enable_checkpointing"] = False
+        elif not trainer.fast_dev_run:
+            if trainer.max_epochs == trainer.max_steps == -1:
+                raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
+            facts = None
+            if is_further_process():
+                self.run_folder = Path(os.environ[RUN_FOLDER_VARIABLE])
+            else:
+                self.datamodule.prepare_data()
+                self.datamodule.setup("fit")
+                facts = self.facts()
+                configs = [Path(str(path)) for path in self.options.config or []]
+                self.run_folder = new_run_folder(self.logs, self.options.run, run_stem(configs))
+                os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
+            callbacks.append(History(self.run_folder, facts))
+            if trainer.enable_checkpointing is not False:
+                callbacks += run_checkpoints(self.run_folder / "checkpoints")
+            if trainer.logger in (None, True):
+                overrides["logger"] = EventLog(self.run_folder)
+            overrides["default_root_dir"] = str(self.run_folder)
         self.trainer_defaults["callbacks"] = callbacks
         try:
+            if self.run_folder is not None and command == "fit" and not is_further_process():
+                self.describe_run(self.run_folder)
             return super().instantiate_trainer(**overrides, **kwargs)
         except Exception:
-            if self.config["subcommand"] == "fit" and self.run_folder is not None:
+            if self.run_folder is not None and command == "fit" and not is_further_process():
                 shutil.rmtree(self.run_folder)  # nothing has run in it
             raise
 
-    def start_run(self) -> Path:
-        """Checks the data, then makes the run's folder with what is known before the first step."""
-        self.datamodule.prepare_data()
-        self.datamodule.setup("fit")
-        configs = [str(path) for path in self.options.config or []]
-        folder = new_run_folder(self.logs, self.options.run, Path(configs[0]).stem if configs else "run")
-        os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+    def describe_run(self, folder: Path) -> None:
+        """Writes what is known before the first step: config, split and classes."""
         config = self.options.clone()
         for key in ("config", "run", "ckpt_path"):
             config.pop(key, None)
@@ -221,7 +261,6 @@ class ViTCLI(LightningCLI):
         write_split(folder / "split.csv", self.datamodule.samples)
         mapping = {str(index): name for index, name in enumerate(self.model.class_names)}
         (folder / "class_mapping.json").write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
-        return folder
 
     def facts(self) -> dict[str, Any]:
         """What `status.json` says of data and split."""
@@ -263,11 +302,11 @@ class ViTCLI(LightningCLI):
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         try:
             self.trainer.fit(**kwargs)
-        except SystemExit:  # Lightning's end after Ctrl-C, its callbacks have run
+        except SystemExit:  # Lightning's end after Ctrl-C; its callbacks have run
             if self.trainer.is_global_zero and self.run_folder is not None:
                 epochs = self.trainer.current_epoch
                 log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
-            raise KeyboardInterrupt from None
+            raise
         if self.trainer.is_global_zero and self.run_folder is not None:
             best = read_status(self.run_folder / "status.json").get("best")
             if best:
@@ -281,18 +320,23 @@ class ViTCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Scores the test images, or the validation images where the split has no test part."""
-        self.datamodule.setup("test")
+        self.load_split("test")
         part = self.datamodule.test_part
-        if part != "test":
+        if part == "val" and self.datamodule.part("val"):
             log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
         self.score(part, self.trainer.test, kwargs)
 
     def score(self, part: str, evaluate: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Runs one evaluation and prints its scores as one line."""
-        log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
-        (scores,) = self.with_checkpoint(evaluate, kwargs)
-        values = {name.partition("/")[2]: value for name, value in scores.items()}
+        self.load_split("test")
         images = len(self.datamodule.part(part))
+        if not images:
+            raise ValueError("the run's split holds no image out: there is nothing to score it on; give --data.split")
+        log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
+        scores = evaluate(**kwargs)
+        if not scores:
+            raise ValueError("no batch was scored; is a trainer.limit_..._batches 0?")
+        values = {name.partition("/")[2]: value for name, value in scores[0].items()}
         text = " ".join(f"{name} {values[name]:.4f}" for name in ("acc", "f1", "loss"))
         log.info("%s images %d: %s", part, images, text)
 
@@ -300,30 +344,47 @@ class ViTCLI(LightningCLI):
         """Labels the images asked for, or the run's held-out ones."""
         if self.options.images:
             self.datamodule.predict_paths = find_images(self.options.images)
+        else:
+            self.load_split("predict")
+            if not self.datamodule.part("test", "val"):
+                raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
-        self.with_checkpoint(self.trainer.predict, kwargs | {"return_predictions": False})
+        self.trainer.predict(**kwargs, return_predictions=False)
 
-    def with_checkpoint(self, function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Calls a method of the Trainer that loads the checkpoint.
+    def load_split(self, stage: str) -> None:
+        """Lists and splits the images before the Trainer does, to say early what is missing."""
+        if not is_further_process():
+            self.datamodule.prepare_data()
+        self.datamodule.setup(stage)
 
-        Raises:
-            ValueError: The model that was asked for is not the checkpoint's.
-        """
-        try:
-            return function(**kwargs)
-        except RuntimeError as error:
-            if "loading state_dict" not in str(error):
-                raise
-            saved = torch.load(kwargs["ckpt_path"], map_location="cpu", weights_only=True)["hyper_parameters"]
-            changed = [
-                f"{name} {value} (saved: {saved.get(name)})"
-                for name, value in self.model.hparams.items()
-                if value != saved.get(name)
-            ]
-            raise ValueError(
-                f"the weights in {kwargs['ckpt_path']} do not fit the model asked for: {', '.join(changed)}; leave "
-                "these options out"
-            ) from error
+
+def run_stem(configs: Sequence[Path]) -> str:
+    """What a new run is called before its number: the first config's name, or for a run's config that run's."""
+    if not configs:
+        return "run"
+    if configs[0].name == "config.yaml":
+        return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
+    return configs[0].stem
+
+
+def as_list(value: object) -> object:
+    """Tuples as lists: a checkpoint and a parser may disagree on which."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_accelerator(name: object) -> None:
+    """Refuses a GPU that the machine does not have.
+
+    Raises:
+        ValueError: There is none of the kind asked for.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    missing = {"cuda": not cuda, "mps": not mps, "gpu": not (cuda or mps)}
+    if isinstance(name, str) and missing.get(name):
+        raise ValueError(
+            f"trainer.accelerator is {name}, but torch finds no such GPU on this machine; leave it out, or use "
+            "--config configs/trainer/cpu.yaml"
+        )
 
 
 def is_further_process() -> bool:

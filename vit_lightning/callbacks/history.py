@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.runs import now, write_status
 
@@ -50,6 +51,7 @@ class History(Callback):
         self.rates: list[tuple[int, float]] = []
         self.unwritten_rates = 0
         self.epoch_began = 0.0
+        self.validated = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run is under way."""
@@ -62,6 +64,11 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the epoch's clock."""
         self.epoch_began = time.perf_counter()
+        self.validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The validation scores are this epoch's."""
+        self.validated = True
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -76,6 +83,8 @@ class History(Callback):
         """Writes the epoch down; validation has run by now."""
         # Reading the metrics gathers them from all processes, so every one of them has to come by here.
         scores = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items() if name in SCORES}
+        if not self.validated:  # Lightning still shows those of an earlier epoch
+            scores = {name: value for name, value in scores.items() if not name.startswith("val/")}
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
@@ -107,7 +116,7 @@ class History(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped or broke; what it has so far is kept."""
         if trainer.is_global_zero and self.status["state"] == "running":
-            self.close("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+            self.close("interrupted" if isinstance(exception, KeyboardInterrupt | SIGTERMException) else "failed")
 
     def close(self, state: str) -> None:
         """Writes the final state, the remaining learning rates and the curves."""

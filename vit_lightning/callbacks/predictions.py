@@ -66,6 +66,12 @@ class PredictionWriter(Callback):
                 self.shown.append((name, f"{label} ({index}) {confidence:.1%}, then {rest}"))
             self.counts[label] += 1
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keeps what was written so far."""
+        if self.file is not None:
+            self.file.close()
+            log.warning("broken off after %d images; their labels are in %s", self.counts.total(), self.path)
+
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
         if self.file is not None:

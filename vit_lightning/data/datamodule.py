@@ -161,6 +161,8 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Downloads or draws what is not there yet."""
+        if self.predict_paths:
+            return  # a checkpoint is enough to label pictures
         if self.source == "kaggle":
             kaggle.download(self.cache_dir)
         elif self.source == "demo":
@@ -169,7 +171,7 @@ class ImageDataModule(LightningDataModule):
     @property
     def demo_root(self) -> Path:
         """Where the drawn frames lie."""
-        return self.cache_dir / "demo"
+        return self.cache_dir / f"demo-{demo.VERSION}"
 
     def setup(self, stage: str) -> None:
         """Lists the images and splits them.

@@ -19,6 +19,9 @@ from PIL import Image, ImageDraw, ImageOps
 _Colour: TypeAlias = tuple[int, ...]
 _Points: TypeAlias = Sequence[tuple[float, float]]
 
+#: Of the drawing: counted up with every change that shows, so that frames of an older one are not taken for it.
+VERSION: Final = 1
+
 #: Frames a clip, and clips in the set, unless the caller asks for other numbers.
 CLIP_LENGTH: Final = 4
 CLIPS: Final = 800

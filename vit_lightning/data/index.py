@@ -48,7 +48,8 @@ class Layout:
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted by name, hidden ones left out."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN))
+    folders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN))
+    return sorted(folders, key=Path.as_posix)
 
 
 def find_layout(root: Path) -> Layout:
@@ -59,7 +60,7 @@ def find_layout(root: Path) -> Layout:
 
     Raises:
         FileNotFoundError: The root is missing.
-        ValueError: No class folder is found, or two folders stand for one part.
+        ValueError: No class folder or a single one is found, or two folders stand for one part.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -69,11 +70,11 @@ def find_layout(root: Path) -> Layout:
         folders = subfolders(folder)
         named = [path for path in folders if path.name.lower() in PART_FOLDERS]
         parts = {PART_FOLDERS[path.name.lower()]: path for path in named}
-        if "train" in parts:
+        if "train" in parts and subfolders(parts["train"]):  # else a class may well be called train
             if len(parts) < len(named):
                 names = ", ".join(path.name for path in named)
                 raise ValueError(f"{folder} has two folders for one part: {names}; keep one of them")
-            return Layout(parts)
+            return checked(Layout(parts), root)
         if len(folders) != 1 or any(is_image(path) for path in folders[0].iterdir()):
             break
         folder = folders[0]
@@ -82,7 +83,15 @@ def find_layout(root: Path) -> Layout:
             f"no class folder in {root}; expected one folder a class with its images in it (or train/ val/ test/ "
             "folders of such)"
         )
-    return Layout({"": folder})
+    return checked(Layout({"": folder}), root)
+
+
+def checked(layout: Layout, root: Path) -> Layout:
+    """The layout, if it has classes to tell apart."""
+    if len(layout.classes) < 2:
+        found = f"only the class {layout.classes[0]}" if layout.classes else "no class"
+        raise ValueError(f"{found} in {root}; a classifier needs at least two folders of images")
+    return layout
 
 
 def is_image(path: Path) -> bool:
@@ -94,7 +103,7 @@ def images_below(folder: Path) -> Iterator[Path]:
     """All image files below a folder, subfolders included, sorted."""
     return (
         path
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob("*"), key=Path.as_posix)  # the same order on every system
         if is_image(path) and not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts[:-1])
     )
 
@@ -103,11 +112,8 @@ def find_samples(root: Path, layout: Layout) -> list[Sample]:
     """Every image of every class, sorted by part, class and path.
 
     Raises:
-        ValueError: There is no image at all, or only one class.
+        ValueError: There is no image at all.
     """
-    classes = layout.classes
-    if len(classes) < 2:
-        raise ValueError(f"only one class in {root}: {', '.join(classes)}; a classifier needs at least two folders")
     samples = [
         Sample(path.relative_to(root).as_posix(), folder.name, part)
         for part, parent in layout.parts.items()

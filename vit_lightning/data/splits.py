@@ -1,6 +1,7 @@
 """Who trains, who validates, who tests: pure functions from samples to samples with their part."""
 
 import csv
+import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from vit_lightning.data.index import Sample
 
 PARTS = ("train", "val", "test")
+
+log = logging.getLogger(__name__)
 
 #: Random draws of held-out blocks from which the one nearest to the data's class balance is taken.
 BLOCK_DRAWS = 2000
@@ -70,6 +73,15 @@ def split_blocks(
             )
         numbers.append(sample.number)
     frame = np.array(numbers)
+    repeated = next((number for number, count in Counter(numbers).items() if count > 1), None)
+    if repeated is not None:
+        first, second = [sample.path for sample, number in zip(samples, numbers, strict=True) if number == repeated][:2]
+        log.warning(
+            "frame numbers repeat (%s, %s): blocks takes the files for one video, and holds the same numbers of each "
+            "sequence out",
+            first,
+            second,
+        )
     labels = sorted({sample.label for sample in samples})
     label = np.array([labels.index(sample.label) for sample in samples])
     blocks, block = np.unique(frame // block_length, return_inverse=True)

@@ -17,10 +17,16 @@ def load_image(path: Path | str) -> Image.Image:
     """Opens a picture as upright RGB.
 
     Raises:
-        OSError: The file is missing or no readable picture.
+        FileNotFoundError: The file is missing.
+        OSError: It is no readable picture.
     """
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's decoders raise what they like
+        raise OSError(f"{path} is no readable picture ({error}); mend it or take it away") from error
 
 
 def eval_transform(image_size: tuple[int, int]) -> v2.Transform:

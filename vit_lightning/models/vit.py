@@ -248,7 +248,7 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.class_token, std=std)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Equation 1: images (B, C, H, W) -> tokens (B, N, D); the class token, where there is one, comes first."""
+        """Equation 1: (B, C, H, W) -> (B, N, D), or (B, N + 1, D) with the class token, which comes first."""
         x = self.patch_embedding(x)
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
