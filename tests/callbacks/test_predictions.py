@@ -1,0 +1,67 @@
+"""The CSV of `predict`, batch by batch."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vit_lightning.callbacks.predictions import SHOWN, PredictionWriter
+from vit_lightning.progress import set_up_logging
+
+NAMES = ["ant", "bee", "cat", "dog"]
+NOBODY: Any = None  # neither the Trainer nor the model is looked at
+
+
+def write(path: Path, batches: list[tuple[list[str], list[list[float]]]], names: list[str]) -> PredictionWriter:
+    writer = PredictionWriter(path, names)
+    writer.on_predict_start(NOBODY, NOBODY)
+    for index, (paths, probabilities) in enumerate(batches):
+        outputs: Any = {"path": paths, "probabilities": torch.tensor(probabilities)}
+        writer.on_predict_batch_end(NOBODY, NOBODY, outputs, None, index)
+    return writer
+
+
+def test_each_image_has_its_row_whatever_the_batch(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "labels.csv"
+    batches = [
+        (["x/a.png", "x/b.png"], [[0.1, 0.6, 0.05, 0.25], [0.7, 0.0, 0.2, 0.1]]),
+        (["c"], [[0.0, 0.0, 0.0, 1.0]]),
+    ]
+    write(path, batches, NAMES).on_predict_end(NOBODY, NOBODY)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["x/a.png", "x/b.png", "c"]
+    first = [rows[0][name] for name in ("label", "index", "confidence", "label_2", "confidence_2", "label_3")]
+    assert first == ["bee", "1", "0.600000", "dog", "0.250000", "ant"]
+    assert [row["label"] for row in rows] == ["bee", "ant", "dog"]
+
+
+def test_two_classes_have_two_columns(tmp_path: Path) -> None:
+    write(tmp_path / "labels.csv", [(["a"], [[0.25, 0.75]])], NAMES[:2]).on_predict_end(NOBODY, NOBODY)
+    header, row = (tmp_path / "labels.csv").read_text().splitlines()
+    assert header == "path,label,index,confidence,label_2,confidence_2"
+    assert row == "a,bee,1,0.750000,ant,0.250000"
+
+
+def test_the_terminal_shows_the_first_ones_and_counts_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging()
+    capsys.readouterr()
+    paths = [f"folder/{number:03}.jpg" for number in range(SHOWN + 5)]
+    probabilities = [[0.9, 0.06, 0.04, 0.0]] * len(paths)
+    batches = [(paths[i : i + 8], probabilities[i : i + 8]) for i in range(0, len(paths), 8)]
+    write(tmp_path / "labels.csv", batches, NAMES).on_predict_end(NOBODY, NOBODY)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "folder/000.jpg  ant (0) 90.0%, then bee 6.0%, cat 4.0%"
+    assert sum(line.startswith("folder/") for line in lines) == SHOWN
+    assert "... and 5 more" in lines
+    assert f"{SHOWN + 5} images: ant {SHOWN + 5}" in lines[-1]
+
+
+def test_what_was_labelled_before_an_error_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging()
+    writer = write(tmp_path / "labels.csv", [(["a"], [[0.25, 0.75]])], NAMES[:2])
+    writer.on_exception(NOBODY, NOBODY, RuntimeError())
+    assert (tmp_path / "labels.csv").read_text().count("\n") == 2
+    assert "after 1 images" in capsys.readouterr().out
