@@ -361,10 +361,8 @@ def test_another_network_than_the_weights_is_refused(
 ) -> None:
     """Other heads, or height and width exchanged, would even load without an error."""
     checkpoint = f"--ckpt_path={first / 'checkpoints/best.ckpt'}"
-    name, _, value = change.partition("=")
-    one_line_error(
-        capsys, [command, checkpoint, f"--model.{change}"], f"{name} {value.replace('[32,16]', '(32, 16)')}", "saved: "
-    )
+    words = change.replace("[32,16]", "(32, 16)").replace("=", " ")
+    one_line_error(capsys, [command, checkpoint, f"--model.{change}"], words, "saved: ")
     assert [path.name for path in first.parent.iterdir()] == ["first"]
 
 
