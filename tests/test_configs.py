@@ -73,7 +73,7 @@ def test_article_yaml_is_the_article_s_run() -> None:
         "warmup_fraction": 0.23,
     }
     data = config["data"]
-    assert (data["split"], data["val_fraction"], data["augment"], data["batch_size"]) == ("random", 0.1, "trivial", 32)
+    assert (data["split"], data["val_fraction"], data["augment"], data["batch_size"]) == ("random", 0.1, "article", 32)
     assert "test_fraction" not in data
 
 

@@ -124,7 +124,7 @@ def test_a_home_folder_is_written_out(root: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(root.parent))
     assert find_classes("folder", "~/set") == list(CLASSES)
     assert data(Path("~/set"), cache_dir="~/cache").root == root
-    assert ImageDataModule(source="demo", cache_dir="~/cache").demo_root == root.parent / "cache" / "demo"
+    assert ImageDataModule(source="demo", cache_dir="~/cache").demo_root == root.parent / "cache" / "demo-1"
 
 
 def test_the_cache_folder_is_the_platform_s_unless_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_demo_frames_are_drawn_into_the_cache_once(monkeypatch: pytest.MonkeyPat
     first = data(None, source="demo", cache_dir=str(tmp_path))
     again = data(None, source="demo", cache_dir=str(tmp_path))
     assert len(drawn) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-1"]
     assert first.root == again.root == tmp_path / "demo"
     assert first.samples == again.samples
     assert len(first.samples) == 48

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vit_lightning.data.transforms import Augment, eval_transform, load_image, train_transform
+from vit_lightning.data.transforms import Augment, CropNearly, eval_transform, load_image, train_transform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -208,3 +208,22 @@ def test_transforms_reach_spawned_loader_processes(augment: Augment) -> None:
     expected = transform(image)
     torch.manual_seed(5)
     assert torch.equal(arrived(image), expected)
+
+
+def test_crops_of_wide_frames_reach_both_sides_and_fit() -> None:
+    """A 16:9 picture with a red left edge and a blue right one: some crops show either, all keep 80 % of the area."""
+    crop = CropNearly((64, 64))
+    wide = torch.zeros(3, 90, 160)
+    wide[0, :, :6], wide[2, :, -6:] = 1.0, 1.0
+    torch.manual_seed(0)
+    seen = [crop(wide) for _ in range(60)]
+    red = [bool((picture[0, :, :2] > 0.5).any()) for picture in seen]
+    blue = [bool((picture[2, :, -2:] > 0.5).any()) for picture in seen]
+    assert 5 < sum(red) < 55
+    assert 5 < sum(blue) < 55
+    for _ in range(200):
+        box = crop.make_params([wide])
+        assert 0.78 <= box["height"] * box["width"] / (90 * 160) <= 1.0
+        assert 0 <= box["top"] <= 90 - box["height"]
+        assert 0 <= box["left"] <= 160 - box["width"]
+        assert 0.75 <= (box["width"] / box["height"]) / (160 / 90) <= 1.3

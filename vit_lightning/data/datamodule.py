@@ -93,7 +93,7 @@ class ImageDataModule(LightningDataModule):
         block_length: Frames in a block.
         guard: Training frames dropped on either side of a held-out block.
         subset: At most so many images a class, in the split's proportions.
-        augment: `trivial` (crop, TrivialAugmentWide, flip: the article's), `light` (crop and flip) or `none`.
+        augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
         num_workers: Loader processes; left out, one a core up to 8.
         cache_dir: Where downloads and drawn frames are kept; left out, the platform's cache folder.
