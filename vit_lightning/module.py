@@ -43,7 +43,7 @@ class ViTClassifier(LightningModule):
         mlp_dropout: Dropout rate after each layer of the MLP.
         drop_path: Stochastic-depth rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token, `gap` averages the patch tokens.
-        init: `vit` (truncated normal 0.02, zero head) or `article` (torch's own, unit-normal tokens).
+        init: `vit` (Glorot-uniform, zero head) or `article` (torch's own, unit-normal tokens).
         lr: Peak learning rate.
         betas: AdamW's averaging rates.
         weight_decay: AdamW's decoupled weight decay.

@@ -146,7 +146,7 @@ def test_demo_frames_are_drawn_into_the_cache_once(monkeypatch: pytest.MonkeyPat
     again = data(None, source="demo", cache_dir=str(tmp_path))
     assert len(drawn) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["demo-1"]
-    assert first.root == again.root == tmp_path / "demo"
+    assert first.root == again.root == tmp_path / "demo-1"
     assert first.samples == again.samples
     assert len(first.samples) == 48
 

@@ -1,6 +1,7 @@
 """The model against torchvision's, against its own written-out form, and against what the paper says."""
 
 import ast
+import math
 from pathlib import Path
 
 import pytest
@@ -168,14 +169,19 @@ def test_input_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ..
     assert "(3, 32, 32)" in str(caught.value)
 
 
-def test_init_vit_is_small_and_its_head_zero() -> None:
-    model = small(dim=64)
+def test_init_vit_is_glorot_s_with_a_zero_head() -> None:
+    model = small(dim=64, image_size=64)
     assert model.head.weight.abs().max() == 0
+    bound = math.sqrt(6 / (64 + 64))  # of one square matrix, not of the three side by side
     for block in model.blocks:
-        assert block.attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.15)
-        assert block.attention.qkv.weight.abs().max() <= 0.04
+        for matrix in block.attention.qkv.weight.chunk(3):
+            assert matrix.abs().max().item() == pytest.approx(bound, rel=0.01)
+            assert matrix.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+        assert block.mlp.expand.weight.abs().max().item() == pytest.approx(math.sqrt(6 / (64 + 256)), rel=0.01)
         assert block.mlp.expand.bias.abs().max() == 0
-    assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.15)
+    projection = model.patch_embedding.projection
+    assert projection.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 8 * 8), rel=0.05)
+    assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_init_article_has_unit_normal_tokens_and_torch_s_layers() -> None:

@@ -144,9 +144,9 @@ class VisionTransformer(nn.Module):
         mlp_dropout: Rate after each layer of the MLP.
         drop_path: Rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token (the paper); `gap` has none and averages the patch tokens.
-        init: `vit` is the convention of today's ViTs: weights from a normal of 0.02 cut at two deviations, biases
-            and head zero. `article` leaves torch's own initialisation and draws class token and positions from a
-            unit normal.
+        init: `vit` is the paper's code: Glorot-uniform matrices (q, k and v each by itself), the patch projection
+            normal by its fan-in, tokens and positions normal with 0.02, biases and head zero. `article` leaves torch's
+            own initialisation and draws class token and positions from a unit normal.
 
     Raises:
         ValueError: A size that does not divide, a number out of its range or an unknown `pool` or `init`.
@@ -234,15 +234,19 @@ class VisionTransformer(nn.Module):
     @torch.no_grad()
     def initialise(self, init: Literal["vit", "article"]) -> None:
         """Draws all weights afresh; the one place where it is done."""
-        if init == "article":
-            std = 1.0
-        else:
-            std = 0.02
+        if init == "vit":  # as the paper's own code does
             for module in self.modules():
-                if isinstance(module, nn.Linear | nn.Conv2d):
-                    nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every layer here has a bias
+                if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            projection = self.patch_embedding.projection.weight
+            nn.init.normal_(projection, std=1 / math.sqrt(projection[0].numel()))
+            for block in self.blocks:
+                attention, mlp = block.attention, block.mlp
+                matrices = (attention.out.weight, mlp.expand.weight, mlp.contract.weight)
+                for matrix in (*attention.qkv.weight.chunk(3), *matrices):
+                    nn.init.xavier_uniform_(matrix)
             nn.init.zeros_(self.head.weight)
+        std = 0.02 if init == "vit" else 1.0
         nn.init.normal_(self.position_embedding, std=std)
         if self.class_token is not None:
             nn.init.normal_(self.class_token, std=std)
