@@ -254,7 +254,7 @@ def test_a_taken_name_is_refused_and_its_run_untouched(logs: Path) -> None:
     assert (folder / "status.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["", "best", "latest", "a/b", "../a", "/a", ".", "..", ".hidden", "a/"])
+@pytest.mark.parametrize("name", ["", "best", "x.ckpt", "a/b", "../a", "/a", ".", "..", ".hidden", "a/"])
 def test_a_name_that_is_none_is_refused(logs: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"--run {re.escape(repr(name))} cannot be a run's name; give a plain name"):
         new_run_folder(logs, name, "demo")

@@ -173,7 +173,7 @@ def test_a_root_without_folders_is_refused(tmp_path: Path, content: tuple[str, .
 @pytest.mark.parametrize("path", ["cats/1.jpg", "set/set/cats/1.jpg", "train/cats/1.jpg"])
 def test_one_class_is_refused(tmp_path: Path, path: str) -> None:
     touch(tmp_path, path)
-    with pytest.raises(ValueError, match=f"only one class in {tmp_path}: cats; a classifier needs at least two"):
+    with pytest.raises(ValueError, match=f"only the class cats in {tmp_path}; a classifier needs at least two"):
         index(tmp_path)
 
 
