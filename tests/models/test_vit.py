@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import resample_abs_pos_embed
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from vit_lightning.models import vit
-from vit_lightning.models.vit import DropPath, MultiHeadSelfAttention, VisionTransformer
+from vit_lightning.models.vit import DropPath, MultiHeadSelfAttention, VisionTransformer, resample_positions
 
 
 def small(**changes: object) -> VisionTransformer:
@@ -222,3 +223,12 @@ def test_models_import_torch_alone() -> None:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in imported} == {"collections", "math", "typing", "torch"}
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+@pytest.mark.parametrize("new", [(6, 10), (3, 2), (4, 6), (7, 4)])
+def test_positions_are_resampled_as_timm_does(new: tuple[int, int], extra: int) -> None:
+    torch.manual_seed(0)
+    positions = torch.randn(1, extra + 4 * 6, 16)
+    expected = resample_abs_pos_embed(positions, list(new), old_size=[4, 6], num_prefix_tokens=extra)
+    torch.testing.assert_close(resample_positions(positions, (4, 6), new), expected)

@@ -294,3 +294,22 @@ class VisionTransformer(nn.Module):
         if one:
             logits, maps = logits[0], [attention[0] for attention in maps]
         return (logits, maps) if return_attention else logits
+
+
+def resample_positions(positions: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Position embeddings for an image of another size, by bicubic interpolation over the grid (section 3.2).
+
+    Args:
+        positions: (1, N, D) for the patches row by row, or (1, N + 1, D) with the class token's first.
+        grid: Rows and columns of patches that they were learnt on, with product N.
+        new_grid: Rows and columns that are wanted, with product M.
+
+    Returns:
+        (1, M, D) or (1, M + 1, D); the class token's position stays as it is.
+    """
+    if grid == new_grid:
+        return positions
+    extra = positions.shape[1] - grid[0] * grid[1]
+    patches = positions[:, extra:].reshape(1, *grid, -1).permute(0, 3, 1, 2)  # 1 D rows columns
+    patches = F.interpolate(patches, size=new_grid, mode="bicubic", antialias=True)
+    return torch.cat([positions[:, :extra], patches.flatten(2).transpose(1, 2)], dim=1)

@@ -1,0 +1,93 @@
+"""What the parser says, in plain words."""
+
+from pathlib import Path
+
+import pytest
+
+from vit_lightning.mistakes import check_configs, explain, nearest
+
+OPTIONS = ["--help", "--config", "--model.depth", "--model.dim", "--model.lr", "--data.root", "--trainer.max_epochs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("--model.dpth", "--model.depth"),
+        ("--modell.depth", "--model.depth"),
+        ("--depth", "--model.depth"),
+        ("--dept", "--model.depth"),
+        ("--trainer.epochs", "--trainer.max_epochs"),
+        ("--zzzzz", None),
+    ],
+)
+def test_the_nearest_option(name: str, meant: str | None) -> None:
+    assert nearest(name, OPTIONS) == meant
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("unrecognized arguments: --model.dpth=3", "there is no option --model.dpth; did you mean --model.depth?"),
+        ("Unrecognized arguments: --zzzzz 3 4", "there is no option --zzzzz; --help lists all"),
+        (
+            "unrecognized arguments: extra",
+            "there is nothing to do with 'extra'; options begin with --, as in --model.depth 6",
+        ),
+        (
+            "Subcommand 'fit' does not accept option 'model.dpth'",
+            "there is no option model.dpth; did you mean model.depth?",
+        ),
+        (
+            "Parser key \"model.depth\":\n  Expected a <class 'int'>. Got value: three",
+            "model.depth is three; expected a whole number",
+        ),
+        (
+            "Parser key \"data.augment\": Expected a typing.Literal['trivial', 'none']. Got value: strong",
+            "data.augment is strong; expected one of trivial, none",
+        ),
+        (
+            "Parser key \"x\": Does not validate against any of the Union subtypes Subtypes: [<class 'int'>] Errors: "
+            "- Expected a <class 'int'> - Expected a <class 'NoneType'> Given value type: <class 'str'> "
+            "Given value: two",
+            "x is two; expected a whole number or null",
+        ),
+        ("argument -c/--config: expected one argument", "--config needs a value after it"),
+        ("argument --model: expected one argument", "--model needs a value after it"),
+        ("something else", "something else"),
+    ],
+)
+def test_mistakes_in_plain_words(message: str, said: str) -> None:
+    assert explain(message, OPTIONS) == said
+
+
+@pytest.mark.parametrize("words", [["-c", "F"], ["--config", "F"], ["--config=F"], ["fit", "--config=F", "--x=1"]])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"model: {depth: 3\n", "no YAML: .*line 2"),
+        (b"model:\n\tdepth: 3\n", "no YAML: .*line 2"),
+        (b"just words", "holds no settings"),
+        (b"- 1\n- 2\n", "holds no settings"),
+        (b"", "holds no settings"),
+        (b"\xff\xfe\x00binary", "no plain text"),
+        (b"\x00", "no plain text"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(words: list[str], content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"the config .*my.yaml .*{said}"):
+        check_configs([word.replace("F", str(path)) for word in words])
+
+
+def test_a_missing_config_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml does not exist"):
+        check_configs(["--config", "nowhere.yaml"])
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        check_configs([f"--config={tmp_path}"])
+
+
+def test_sound_configs_pass(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("model: {depth: 3}")
+    check_configs(["fit", "--config", str(path), f"-c={path}", "--config"])

@@ -1,0 +1,99 @@
+"""Says what is wrong with a command or a config in one line that one can act on."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+#: How Python's types are called in messages.
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "tuple": "a list",
+    "NoneType": "null",
+}
+
+
+def nearest(name: str, options: Sequence[str]) -> str | None:
+    """The option that was probably meant: of the most similar spelling, for `--dept` without its section too."""
+    if "." not in name:
+        words = {option.rpartition(".")[2]: option for option in reversed(options)}
+        near = difflib.get_close_matches(name.lstrip("-"), words, n=1)
+        return words[near[0]] if near else None
+    return next(iter(difflib.get_close_matches(name, options, n=1)), None)
+
+
+def explain(message: str, options: Sequence[str]) -> str:
+    """What jsonargparse says of a mistake, in plain words.
+
+    Args:
+        message: Its error.
+        options: The command's options, as `--model.depth`.
+
+    Returns:
+        What was found, what was expected and, for a misspelt name, the nearest right one; the message itself where
+        nothing is known to be said better.
+    """
+    message = " ".join(message.split())
+    unknown = re.search(r"unrecognized arguments?: (\S+)", message, re.IGNORECASE)
+    key = re.search(r"does not accept option '([^']+)'", message)
+    if unknown and not unknown[1].startswith("-"):
+        return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
+    if unknown or key:
+        name = unknown[1].partition("=")[0] if unknown else f"--{key[1]}" if key else ""
+        near = nearest(name, options)
+        shown, near = (name, near) if unknown else (name[2:], near and near[2:])  # in a file there are no dashes
+        return f"there is no option {shown}; " + (f"did you mean {near}?" if near else "--help lists all")
+    if valueless := re.search(r"argument (?:-\w/)?(--\S+): expected", message):
+        return f"{valueless[1]} needs a value after it"
+    value = re.search(r'Parser key "([^"]+)": (.*)', message)
+    if value and (found := re.search(r"(?:Got|Given) value: (.*)$", value[2])):
+        choices, kinds = [], []
+        for expected in re.findall(r"Expected an? (typing\.Literal\[.*?\]|<class '[^']+'>)", value[2]):
+            if expected.startswith("typing"):
+                choices += [choice.strip(" '") for choice in expected[len("typing.Literal[") : -1].split(",")]
+            else:
+                kind = expected[len("<class '") : -2].rpartition(".")[2]
+                kinds.append(TYPES.get(kind, f"a {kind}"))
+        if choices:
+            kinds.insert(0, f"one of {', '.join(dict.fromkeys(choices))}")
+        if kinds:
+            return f"{value[1]} is {found[1]}; expected {' or '.join(dict.fromkeys(kinds))}"
+    return message
+
+
+def check_configs(words: Sequence[str]) -> None:
+    """Opens every config that a command names, since the parser's own errors do not say in which file they are.
+
+    Args:
+        words: The command line.
+
+    Raises:
+        FileNotFoundError: A file is missing, or is a folder.
+        ValueError: A file is no YAML, or holds something else than sections.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        name = value if equals else following
+        if option not in ("-c", "--config") or not name or name.startswith("-"):
+            continue
+        path = Path(name).expanduser()
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(f"the config {name} {found}; give a YAML file such as configs/demo.yaml")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.MarkedYAMLError as error:
+            line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"the config {name} is no YAML: it is no plain text") from error
+        if not isinstance(content, dict):
+            raise ValueError(  # noqa: TRY004  # what a file holds is a value
+                f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
+                "configs/demo.yaml"
+            )
