@@ -1,5 +1,6 @@
 """The runs in the log folder: their state and scores, found, ranked and named. No torch in here: listing is quick."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,11 +112,28 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
         if path.is_file():
             return path, str(path)
         raise FileNotFoundError(f"the checkpoint {path} does not exist")
+    named = find_run(run, logs)
+    path = named.checkpoint()
+    return path, f"{named.name}, {path.name}"
+
+
+def find_run(run: str, logs: Path) -> Run:
+    """The run of a name, a folder, or a `.ckpt` file in a run's `checkpoints` folder.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+    """
+    path = Path(run).expanduser()
+    if path.suffix == ".ckpt" and path.is_file():
+        path = path.resolve().parent.parent
     for folder in (logs / run, path):
-        if folder.is_dir():
-            found = Run(folder, read_status(folder / "status.json")).checkpoint()
-            return found, f"{folder.name}, {found.name}"
-    names = ", ".join(candidate.name for candidate in find_runs(logs)[:8])
+        if run and folder.is_dir():
+            return Run(folder, read_status(folder / "status.json"))
+    runs = find_runs(logs)
+    near = difflib.get_close_matches(run, [candidate.name for candidate in runs], n=1)
+    if near:
+        raise FileNotFoundError(f"no run {run!r} in {logs}; did you mean {near[0]}?")
+    names = ", ".join(candidate.name for candidate in runs[:8])
     raise FileNotFoundError(f"no run {run!r} in {logs}; there {f'are: {names}' if names else 'is none yet'}")
 
 
@@ -186,14 +204,13 @@ def show_run(run: str, logs: Path) -> None:
     """
     from rich import get_console
 
-    folders = [logs / run, Path(run).expanduser()]
-    if run == "best" or run.endswith(".ckpt"):
-        folders = [find_checkpoint(run, logs)[0].parent.parent]
-    folder = next((path for path in folders if (path / "status.json").is_file()), None)
-    if folder is None:
-        raise FileNotFoundError(f"no run {run!r} in {logs}; `runs` lists them")
-    get_console().print(str(folder), soft_wrap=True, highlight=False, markup=False)
-    for key, value in read_status(folder / "status.json").items():
+    if run == "best":
+        run = str(find_checkpoint(run, logs)[0])
+    found = find_run(run, logs)
+    if not found.status:
+        raise FileNotFoundError(f"{found.folder} is no run: it has no status.json that can be read; `runs` lists them")
+    get_console().print(str(found.folder), soft_wrap=True, highlight=False, markup=False)
+    for key, value in found.status.items():
         text = ", ".join(f"{name} {entry}" for name, entry in value.items()) if isinstance(value, dict) else value
         get_console().print(f"  {key:<11} {text}", soft_wrap=True, highlight=False, markup=False)
 

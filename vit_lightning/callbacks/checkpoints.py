@@ -15,7 +15,7 @@ def run_checkpoints(folder: Path) -> list[Callback]:
     last knows of it.
     """
     return [
-        ModelCheckpoint(
+        RunCheckpoint(
             dirpath=folder,
             filename="best",
             monitor="val/acc",
@@ -24,8 +24,28 @@ def run_checkpoints(folder: Path) -> list[Callback]:
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         ),
-        ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+        RunCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that remembers its best score when the run's folder was moved or renamed.
+
+    Lightning drops it there, and would let a worse score take the place of the best.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the state as if it had been saved in this folder; a checkpoint that is gone is forgotten."""
+        here = Path(self.dirpath or ".")
+        models = {str(here / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        models = {path: score for path, score in models.items() if Path(path).is_file()}
+        if not models:
+            return
+        moved = {
+            name: str(here / Path(state_dict[name]).name) if state_dict[name] else ""
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath, "best_k_models": models})
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

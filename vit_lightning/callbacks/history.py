@@ -3,6 +3,7 @@
 import csv
 import logging
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,27 @@ class EventLog(TensorBoardLogger):
 
     Args:
         folder: The run's folder.
+        purge_step: For a run that goes on: TensorBoard forgets what an earlier attempt wrote from this step on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder.parent, name="", version=folder.name, default_hp_metric=False)
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        super().__init__(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)
+
+    @rank_zero_only
+    def log_hyperparams(
+        self,
+        params: dict[str, Any] | Namespace,
+        metrics: dict[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Keeps them for `log_result`: TensorBoard shows no score for those that are written before there is one."""
+        self.hparams.update(vars(params) if isinstance(params, Namespace) else params)
+
+    @rank_zero_only
+    def log_result(self, score: float, step: int) -> None:
+        """Writes the hyper-parameters with the run's score, a row of the HParams tab."""
+        told = {name: value for name, value in self.hparams.items() if name != "class_names" and value is not None}
+        super().log_hyperparams(told, {"hp/val_acc": score}, step)
 
     @rank_zero_only
     def save(self) -> None:
@@ -41,12 +59,14 @@ class History(Callback):
 
     Args:
         folder: The run's folder, which exists.
-        facts: What `status.json` says of data and split, beside the run's own progress.
+        facts: What `status.json` says of data and split, beside the run's own progress; a run that goes on has its
+            former status here.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        self.status: dict[str, Any] = {"state": "running", "started": now(), **(facts or {})}
+        self.status: dict[str, Any] = {"state": "running", "started": now()} | (facts or {}) | {"state": "running"}
+        self.status.pop("ended", None)
         self.rows: list[dict[str, float]] = []
         self.rates: list[tuple[int, float]] = []
         self.unwritten_rates = 0
@@ -58,8 +78,17 @@ class History(Callback):
         if trainer.is_global_zero:
             self.status |= {"epochs": 0, "max_epochs": trainer.max_epochs}
             write_status(self.folder, self.status)
-            append_rows(self.folder / "history.csv", [("epoch", *SCORES)])
-            append_rows(self.folder / "learning_rate.csv", [("step", "lr")])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins the tables; a run that goes on keeps its rows up to the checkpoint, and forgets later ones."""
+        if not trainer.is_global_zero:
+            return
+        history, rates = self.folder / "history.csv", self.folder / "learning_rate.csv"
+        self.rows = [row for row in read_numbers(history) if row["epoch"] <= trainer.current_epoch]
+        self.rates = [(int(row["step"]), row["lr"]) for row in read_numbers(rates) if row["step"] < trainer.global_step]
+        write_rows(history, [("epoch", *SCORES), *map(history_row, self.rows)])
+        write_rows(rates, [("step", "lr"), *self.rates])
+        self.tell_progress()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the epoch's clock."""
@@ -89,16 +118,11 @@ class History(Callback):
             return
         epoch = trainer.current_epoch + 1
         self.rows.append({"epoch": float(epoch), **scores})
-        append_rows(self.folder / "history.csv", [(epoch, *(scores.get(name, "") for name in SCORES))])
+        write_rows(self.folder / "history.csv", [history_row(self.rows[-1])], append=True)
         self.write_rates()
 
-        best = self.status.get("best")
-        improved = "val/acc" in scores and (best is None or scores["val/acc"] > best["val/acc"])
-        if improved:
-            self.status["best"] = {"epoch": epoch, **scores}
-        self.status |= {"epochs": epoch, "last": {"epoch": epoch, **scores}}
-        write_status(self.folder, self.status)
-
+        self.tell_progress()
+        improved = "best" in self.status and self.status["best"]["epoch"] == epoch
         line = f"epoch {epoch:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
         for part in ("train", "val"):
             if f"{part}/loss" in scores:
@@ -108,19 +132,33 @@ class History(Callback):
         seconds = time.perf_counter() - self.epoch_began
         log.info("%s  %s%s", line, f"{seconds:.0f}s", " *" if improved else "")  # within 80 columns
 
+    def tell_progress(self) -> None:
+        """Brings `status.json` up to the rows."""
+        self.status["epochs"] = int(self.rows[-1]["epoch"]) if self.rows else 0
+        for name, row in (("best", best_row(self.rows)), ("last", self.rows[-1] if self.rows else None)):
+            self.status.pop(name, None)
+            if row is not None:
+                self.status[name] = row | {"epoch": int(row["epoch"])}
+        write_status(self.folder, self.status)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run went through."""
         if trainer.is_global_zero:
-            self.close("finished")
+            self.close("finished", trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped or broke; what it has so far is kept."""
         if trainer.is_global_zero and self.status["state"] == "running":
-            self.close("interrupted" if isinstance(exception, KeyboardInterrupt | SIGTERMException) else "failed")
+            stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+            self.close("interrupted" if stopped else "failed", trainer)
 
-    def close(self, state: str) -> None:
-        """Writes the final state, the remaining learning rates and the curves."""
+    def close(self, state: str, trainer: Trainer) -> None:
+        """Writes the final state, the remaining learning rates, the curves and TensorBoard's row for the run."""
         self.write_rates()
+        if "best" in self.status:
+            for logger in trainer.loggers:
+                if isinstance(logger, EventLog):
+                    logger.log_result(self.status["best"]["val/acc"], trainer.global_step)
         if self.rows:
             draw_curves(self.rows, self.rates, self.folder / "training_curves.png")
         self.status |= {"state": state, "ended": now()}
@@ -128,14 +166,32 @@ class History(Callback):
 
     def write_rates(self) -> None:
         """Appends the learning rates noted since the last call."""
-        append_rows(self.folder / "learning_rate.csv", self.rates[len(self.rates) - self.unwritten_rates :])
+        write_rows(self.folder / "learning_rate.csv", self.rates[len(self.rates) - self.unwritten_rates :], append=True)
         self.unwritten_rates = 0
 
 
-def append_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Appends rows to a CSV file."""
-    with path.open("a", newline="", encoding="utf-8") as file:
+def best_row(rows: Sequence[dict[str, float]]) -> dict[str, float] | None:
+    """The first row with the best validation accuracy, if any was validated."""
+    return max((row for row in rows if "val/acc" in row), key=lambda row: row["val/acc"], default=None)
+
+
+def history_row(row: dict[str, float]) -> tuple[object, ...]:
+    """A row of `history.csv`."""
+    return int(row["epoch"]), *(row.get(name, "") for name in SCORES)
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[object]], *, append: bool = False) -> None:
+    """Writes a CSV file, or adds rows to it."""
+    with path.open("a" if append else "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """Rows of a CSV file of numbers, without empty cells; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
 
 
 def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, float]], path: Path) -> None:
@@ -161,7 +217,7 @@ def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, flo
         if axes.lines:
             axes.legend()
     loss.set_title("loss")
-    best = max((row for row in rows if "val/acc" in row), key=lambda row: row["val/acc"], default=None)
+    best = best_row(rows)
     accuracy.set_title("accuracy")
     if best is not None:
         accuracy.set_title(f"accuracy (best val {best['val/acc']:.4f} in epoch {best['epoch']:.0f})")

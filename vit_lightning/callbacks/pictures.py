@@ -1,0 +1,43 @@
+"""Pictures for TensorBoard: what the model is really given."""
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vit_lightning.data.transforms import MEAN, STD
+
+#: Rows and columns of the sheet.
+ROWS, COLUMNS = 4, 6
+
+
+class TrainingImages(Callback):
+    """A sheet of augmented training images with their labels, once when training starts, as `train/images`."""
+
+    @torch.random.fork_rng(devices=[])  # looking must not change what training draws
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws images of all classes: the data set is sorted by class, and they are taken at even distances."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not loggers or not trainer.is_global_zero or trainer.train_dataloader is None:
+            return
+        dataset = trainer.train_dataloader.dataset
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, ROWS * COLUMNS).astype(int))
+        images = [dataset[int(index)] for index in chosen]
+        figure = draw_sheet([(image, pl_module.hparams["class_names"][label]) for image, label in images])
+        for logger in loggers:
+            logger.experiment.add_figure("train/images", figure, trainer.global_step)
+
+
+def draw_sheet(images: list[tuple[Tensor, str]]) -> Figure:
+    """Normalised images (3, H, W) in a grid, their labels above them."""
+    figure = Figure(figsize=(2.0 * COLUMNS, 2.0 * ROWS), layout="constrained")
+    axes = figure.subplots(ROWS, COLUMNS).flat
+    for place in axes:
+        place.axis("off")
+    for place, (image, label) in zip(axes, images, strict=False):
+        colours = image * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+        place.imshow(colours.clamp(0, 1).permute(1, 2, 0).numpy())
+        place.set_title(label, fontsize=9)
+    return figure
