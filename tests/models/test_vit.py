@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from vit_lightning.models import vit
