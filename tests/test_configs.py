@@ -109,21 +109,3 @@ def test_hardware_that_is_missing_is_one_clear_line(
     assert line.startswith("error: ")
     assert "cpu.yaml" in line
     assert list(tmp_path.glob("lightning_logs/*")) == []
-
-
-@pytest.mark.slow
-def test_ddp_trains_in_two_processes_into_one_folder(frames: Path, tmp_path: Path) -> None:
-    """In a process of its own: Lightning starts the second one by running the command line again."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, str(CONFIGS.parent / "cli.py"), "fit", f"--config={CONFIGS / 'demo.yaml'}"]
-    command += [f"--config={CONFIGS / 'trainer' / 'ddp.yaml'}", "--trainer.accelerator=cpu", "--trainer.devices=2"]
-    command += [f"--data.root={frames}", "--data.block_length=4", "--data.num_workers=0", "--trainer.max_epochs=2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["demo-001"]
-    assert done.stdout.count("epoch 1/2") == 1
-    assert "training on 2 x cpu" in done.stdout
-    history = (tmp_path / "lightning_logs/demo-001/history.csv").read_text().splitlines()
-    assert len(history) == 3

@@ -1,11 +1,15 @@
 """The LightningModule: scores against scikit-learn, optimizer steps against hand-worked values."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -62,14 +66,14 @@ def test_test_scores_have_their_own_names() -> None:
 def test_label_smoothing_is_for_training_alone() -> None:
     model = classifier(label_smoothing=0.5, init="article").eval()
     x, labels = images(16).tensors
-    logged: dict[str, Tensor] = {}
+    logged: dict[str, Any] = {}
     model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
     model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     smooth = model.training_step((x, labels), 0)
     model.validation_step((x, labels), 0)
     log_probabilities = model(x).log_softmax(dim=-1)
     hard = -log_probabilities[range(16), labels].mean()
-    torch.testing.assert_close(logged["val/loss"], hard)
+    torch.testing.assert_close(logged["val/loss"].compute(), hard)
     torch.testing.assert_close(smooth, 0.5 * hard - 0.5 * log_probabilities.mean())
 
 
@@ -153,9 +157,21 @@ def test_a_few_images_can_be_learnt_by_heart() -> None:
 def test_prediction_gives_probabilities_beside_paths() -> None:
     model = classifier(init="article").eval()
     x = images(3).tensors[0]
-    prediction = model.predict_step((x, ["a", "b", "c"]), 0)
+    prediction = model.predict_step((x, ["a", "b", "c"], ["", "", ""]), 0)
     assert prediction["path"] == ["a", "b", "c"]
+    assert prediction["unreadable"] == {}
     torch.testing.assert_close(prediction["probabilities"], model(x).softmax(dim=-1))
+
+
+def test_what_could_not_be_read_has_no_probabilities() -> None:
+    model = classifier(init="article").eval()
+    x = images(3).tensors[0]
+    prediction = model.predict_step((x, ["a", "b", "c"], ["", "it is empty", ""]), 0)
+    assert prediction["path"] == ["a", "c"]
+    assert prediction["unreadable"] == {"b": "it is empty"}
+    torch.testing.assert_close(prediction["probabilities"], model(x).softmax(dim=-1)[[0, 2]])
+    nothing = model.predict_step((x, ["a", "b", "c"], ["cut", "cut", "cut"]), 0)
+    assert nothing["probabilities"].shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -173,3 +189,116 @@ def test_mistakes_are_named_with_their_numbers(changes: dict[str, Any], words: l
         classifier(**changes)
     for word in words:
         assert word in str(caught.value)
+
+
+# Class weights and weights to start from
+
+
+class Counted(LightningDataModule):
+    """Five images of class 0, two of class 1, one each of the others."""
+
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 3])
+
+    def training_counts(self) -> list[int]:
+        return [5, 2, 1, 1]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        torch.manual_seed(2)
+        return DataLoader(TensorDataset(torch.randn(9, 3, 8, 8), self.labels), batch_size=9)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_balanced_weights_are_scikit_learn_s_and_reach_the_training_loss_alone(label_smoothing: float) -> None:
+    model = classifier(class_weights="balanced", init="article", label_smoothing=label_smoothing)
+    data = Counted()
+    (batch,) = data.train_dataloader()
+    weights = compute_sample_weight("balanced", data.labels.tolist())
+    with torch.no_grad():
+        logits = model(batch[0])
+        plain = torch.nn.functional.cross_entropy(logits, batch[1], reduction="none")
+        if label_smoothing == 0:
+            expected = (plain * torch.tensor(weights)).mean()
+        else:  # torch's own definition; its mean divides by the weights of the batch, which here add up to 9
+            by_class = torch.tensor(compute_class_weight("balanced", classes=np.arange(4), y=data.labels.numpy()))
+            expected = torch.nn.functional.cross_entropy(
+                logits.double(), batch[1], by_class, label_smoothing=label_smoothing
+            )
+    fitting = trainer(max_epochs=1)
+    fitting.fit(model, datamodule=data)
+    assert fitting.callback_metrics["train/loss"].item() == pytest.approx(expected.item(), abs=1e-5)
+    (scores,) = trainer().validate(classifier(class_weights="balanced", init="article"), DataLoader(
+        TensorDataset(*batch), batch_size=9), verbose=False)
+    assert scores["val/loss"] == pytest.approx(plain.mean().item(), abs=1e-5)
+
+
+def test_balanced_weights_need_a_data_module_that_counts() -> None:
+    with pytest.raises(ValueError, match="ImageDataModule"):
+        trainer().fit(classifier(class_weights="balanced"), DataLoader(images(8), batch_size=8))
+
+
+def checkpoint_of(model: ViTClassifier, path: Path) -> str:
+    torch.save(
+        {
+            "state_dict": model.state_dict(),
+            "hyper_parameters": dict(model.hparams),
+            "datamodule_hyper_parameters": {},
+        },
+        path,
+    )
+    return str(path)
+
+
+def start_from(source: str, **changes: Any) -> ViTClassifier:
+    """The model as it is when training begins."""
+    model = classifier(init_from=source, **changes)
+    fitting = trainer(max_steps=0)
+    fitting.fit(model, DataLoader(images(8), batch_size=8))
+    return model
+
+
+def test_training_starts_from_another_run_s_weights(tmp_path: Path) -> None:
+    source = classifier(init="article")
+    model = start_from(checkpoint_of(source, tmp_path / "a.ckpt"))
+    torch.testing.assert_close(model.net.state_dict(), source.net.state_dict())
+
+
+def test_other_classes_get_a_fresh_head_and_another_size_resampled_positions(tmp_path: Path) -> None:
+    source = classifier(init="article", class_names=["a", "b"], num_classes=None)
+    model = classifier(init_from=checkpoint_of(source, tmp_path / "a.ckpt"), image_size=(12, 16), num_classes=3)
+    fresh = {name: tensor.clone() for name, tensor in model.net.head.state_dict().items()}
+    model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
+    theirs, ours = source.net.state_dict(), model.net.state_dict()
+    for name, tensor in ours.items():
+        if name.startswith("head."):
+            torch.testing.assert_close(tensor, fresh[name.removeprefix("head.")])
+        elif name == "position_embedding":
+            expected = resample_abs_pos_embed(theirs[name], [3, 4], old_size=[2, 2], num_prefix_tokens=1)
+            torch.testing.assert_close(tensor, expected)
+        else:
+            torch.testing.assert_close(tensor, theirs[name])
+
+
+def test_same_number_of_other_classes_gets_a_fresh_head_too(tmp_path: Path) -> None:
+    source = classifier(init="article", class_names=["a", "b", "c", "d"])
+    model = classifier(class_names=["a", "b", "c", "e"], init_from=checkpoint_of(source, tmp_path / "a.ckpt"))
+    model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
+    assert (model.net.head.weight == 0).all()  # as `vit` begins it
+
+
+def test_weights_of_another_network_are_refused_with_what_would_fit(tmp_path: Path) -> None:
+    path = checkpoint_of(classifier(dim=32, heads=4), tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"give --model.dim 32 --model.heads 4$"):
+        classifier().weights_from(path)
+
+
+def test_a_checkpoint_s_own_weights_win_over_those_to_start_from(tmp_path: Path) -> None:
+    """And the file that training started from is not looked for again."""
+    model = classifier(init_from=checkpoint_of(classifier(init="article"), tmp_path / "a.ckpt"))
+    fitting = trainer(max_epochs=1)
+    data = DataLoader(images(8), batch_size=8)
+    fitting.fit(model, data)
+    fitting.save_checkpoint(tmp_path / "b.ckpt")
+    (tmp_path / "a.ckpt").unlink()
+    again = classifier(init_from=str(tmp_path / "a.ckpt"))
+    trainer(max_epochs=1).fit(again, data, ckpt_path=tmp_path / "b.ckpt")
+    torch.testing.assert_close(again.net.state_dict(), model.net.state_dict())

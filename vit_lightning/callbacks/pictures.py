@@ -32,11 +32,12 @@ class TrainingImages(Callback):
 
 def draw_sheet(images: list[tuple[Tensor, str]]) -> Figure:
     """Normalised images (3, H, W) in a grid, their labels above them."""
-    figure = Figure(figsize=(2.0 * COLUMNS, 2.0 * ROWS), layout="constrained")
-    axes = figure.subplots(ROWS, COLUMNS).flat
-    for place in axes:
+    height, width = images[0][0].shape[1:]
+    figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.25) * ROWS), layout="constrained")
+    places = figure.subplots(ROWS, COLUMNS).ravel()
+    for place in places:
         place.axis("off")
-    for place, (image, label) in zip(axes, images, strict=False):
+    for place, (image, label) in zip(places, images, strict=False):
         colours = image * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
         place.imshow(colours.clamp(0, 1).permute(1, 2, 0).numpy())
         place.set_title(label, fontsize=9)

@@ -1,0 +1,151 @@
+"""Two real processes (gloo): every held-out image counts once, every process draws its own, one record is kept."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vit_lightning.cli import main
+
+ROOT = Path(__file__).parent.parent
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+TINY = ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
+TINY += ["--data.num_workers=0", "--data.augment=light", "--trainer.log_every_n_steps=1"]
+
+
+def cli(*arguments: str, folder: Path) -> str:
+    """Runs the command line in processes of its own, since Lightning starts the second by running it again."""
+    command = [sys.executable, str(ROOT / "cli.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def odd_split(frames: Path, path: Path) -> None:
+    """23 validation images, which two processes cannot share evenly."""
+    pictures = sorted(frames.rglob("*.jpg"), key=lambda picture: int(re.sub(r"\D", "", picture.stem)))
+    lines = ["path,label,split"]
+    for number, picture in enumerate(pictures):
+        part = "val" if number < 23 else "train"
+        lines.append(f"{picture.relative_to(frames).as_posix()},{picture.parent.name},{part}")
+    path.write_text("\n".join(lines))
+
+
+@pytest.mark.slow
+def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path, tmp_path: Path) -> None:
+    odd_split(frames, tmp_path / "odd.csv")
+    data = [f"--data.root={frames}", "--data.split=odd.csv", "--data.batch_size=6", "--model.class_weights=balanced"]
+    out = cli("fit", "--run=pair", *TINY, *TWO, *data, "--trainer.max_epochs=2", folder=tmp_path)
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["pair"]
+    run = tmp_path / "lightning_logs/pair"
+    assert out.count("epoch 1/2") == 1
+    assert "training on 2 x cpu" in out
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert len(list(run.glob("events*"))) == 1
+
+    # 12 and 11 batches of one image; padded to 24, one image would count twice
+    shared = cli("validate", "--run=pair", *TWO, "--data.batch_size=2", folder=tmp_path)
+    alone = cli("validate", "--run=pair", "--trainer.accelerator=cpu", "--data.batch_size=2", folder=tmp_path)
+    scores = [line for line in alone.splitlines() if line.startswith("val images 23: acc ")]
+    assert len(scores) == 1
+    assert scores[0] in shared.splitlines()
+    best = json.loads((run / "status.json").read_text())["best"]
+    assert scores[0].endswith(f"acc {best['val/acc']:.4f} f1 {best['val/f1']:.4f} loss {best['val/loss']:.4f}")
+
+    cli("fit", "--resume=pair", "--trainer.max_epochs=3", folder=tmp_path)
+    assert len((run / "history.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_processes_draw_different_dropout(tmp_path: Path) -> None:
+    (tmp_path / "draw.py").write_text(
+        """
+import sys
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch.utils.data import DataLoader, TensorDataset
+from vit_lightning.callbacks.randomness import OwnRandomness
+from vit_lightning.module import ViTClassifier
+
+class Drop(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        dropped = torch.nn.functional.dropout(torch.ones(64), 0.5)
+        open(f"{trainer.global_rank}.txt", "w").write(str(dropped.tolist()))
+
+if __name__ == "__main__":
+    seed_everything(0)
+    model = ViTClassifier(num_classes=2, image_size=8, patch_size=4, dim=8, depth=1, heads=1)
+    data = DataLoader(TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)), batch_size=2)
+    callbacks = [Drop()] if "without" in sys.argv else [OwnRandomness(), Drop()]
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, callbacks=callbacks,
+                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(model, data)
+"""
+    )
+    for words, same in ((["without"], True), ([], False)):  # Lightning alone gives both the same
+        command = [sys.executable, "draw.py", *words]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=True)
+        assert ((tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()) is same
+
+
+@pytest.mark.slow
+def test_torchrun_with_two_nodes_of_one_process(frames: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    nodes = []
+    for rank in (0, 1):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+        command += [f"--node_rank={rank}", "--master_addr=127.0.0.1", f"--master_port={port}", "--", str(ROOT / "cli.py")]
+        command += ["fit", f"--data.root={frames}", *TINY, "--run=wide", "--data.batch_size=16"]
+        command += ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", "--trainer.strategy=ddp"]
+        command += ["--trainer.max_epochs=2"]
+        nodes.append(
+            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    outs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(outs)
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["wide"]
+    assert "training on 2 x cpu" in outs[0]
+    assert "epoch" not in outs[1]
+    assert len((tmp_path / "lightning_logs/wide/history.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.batch_size=15"], ["data.batch_size 15", "2 devices"]),
+        (["--data.split=random", "--data.val_fraction=0.01", "--data.subset=10", "--trainer.devices=8"], ["val has 4"]),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused_before_training(
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", f"--data.root={frames}", *TINY, *TWO, *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in words:
+        assert word in line
+    assert list(tmp_path.glob("lightning_logs/*")) == []
+
+
+def test_predict_runs_on_one_device(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    assert main(["fit", f"--data.root={frames}", *TINY, *one]) == 0
+    capsys.readouterr()
+    assert main(["predict", "--images", str(frames), *TWO]) == 2
+    assert "one device" in capsys.readouterr().err
