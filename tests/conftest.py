@@ -1,5 +1,7 @@
 """What several test files share."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,37 @@ import torch
 from vit_lightning.data.demo import draw_demo
 
 torch.set_num_threads(1)  # the tests' models are so small that more threads wait for each other
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what the tests remember of their pictures out of the user's cache folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platformdirs.user_cache_dir", lambda name: str(folder / name))
+        yield
+
+
+class Ear(logging.Handler):
+    """Keeps level and text of what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
+    """Level and text of the project's messages from info up, however an earlier test has set the logging up."""
+    logger, ear = logging.getLogger("vit_lightning"), Ear()
+    monkeypatch.setattr(logger, "handlers", [ear])
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield ear.said
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

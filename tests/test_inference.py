@@ -1,5 +1,9 @@
 """Using a model from Python, without a Trainer."""
 
+import csv
+import shutil
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -54,10 +58,129 @@ def test_the_transform_is_that_of_validation(home: Path, tmp_path: Path) -> None
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+def test_paths_are_taken_as_they_are_needed(home: Path, frames: Path) -> None:
+    """From a generator without an end, a batch at a time; a picture that is named twice is labelled twice."""
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        for path in cycle([next(frames.rglob("*.jpg"))]):
+            taken += 1
+            yield path
+
+    found = predict_paths(load_classifier("one", logs=home / "lightning_logs"), endless(), batch_size=3)
+    (first, one), (second, two) = next(found), next(found)
+    assert (first, taken) == (second, 3)
+    assert torch.equal(one, two)
+    for _ in range(2):
+        next(found)
+    assert taken == 6
+
+
+def test_an_unreadable_file_is_raised_or_skipped(
+    home: Path, frames: Path, tmp_path: Path, told: list[tuple[str, str]]
+) -> None:
+    model = load_classifier("one", logs=home / "lightning_logs")
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    good = sorted(frames.rglob("*.jpg"))[:3]
+    paths = [tmp_path / "bad.jpg", tmp_path / "gone.jpg", good[0], good[1], tmp_path / "bad.jpg", good[2]]
+    with pytest.raises(OSError, match=r"bad\.jpg cannot be read: its content is no BMP"):
+        next(predict_paths(model, paths))
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+        next(predict_paths(model, paths[1:]))
+    expected = dict(predict_paths(model, good))
+    for batch_size in (2, 32):  # the first batch of two has nothing that can be read
+        told.clear()
+        found = dict(predict_paths(model, paths, batch_size=batch_size, on_error="skip"))
+        assert list(found) == list(map(str, good))
+        for path, probabilities in found.items():
+            torch.testing.assert_close(probabilities, expected[path])
+        assert [level for level, _ in told] == ["WARNING"] * 3
+        assert "gone.jpg" in told[1][1]
+
+
 def test_top_classes_are_in_order_and_never_more_than_there_are() -> None:
     names = ["a", "b", "c", "d"]
     assert [name for _, name, _ in top_classes(torch.tensor([0.1, 0.2, 0.6, 0.1]), names, k=2)] == ["c", "b"]
     assert top_classes(torch.tensor([0.25, 0.75]), ["x", "y"]) == [(1, "y", 0.75), (0, "x", 0.25)]
+
+
+# The command
+
+
+def labelled(path: Path) -> list[str]:
+    """The paths in a table of `predict`."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["path"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_predict_goes_on_past_unreadable_files_and_ends_with_1(
+    home: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    workers: int,
+) -> None:
+    """One within a batch, then a whole batch of them."""
+    monkeypatch.chdir(tmp_path)
+    good = [str(path) for path in sorted(frames.rglob("*.jpg"))[:3]]
+    Path("photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for name in ("empty.jpg", "text.png"):
+        Path(name).write_bytes(b"no picture" if name == "text.png" else b"")
+    run = home / "lightning_logs/one/checkpoints/best.ckpt"
+    command = ["predict", f"--run={run}", f"--data.num_workers={workers}", "--data.batch_size=2", "--output=labels.csv"]
+    capsys.readouterr()
+    assert main([*command, "--images", good[0], "empty.jpg", "text.png", "photo.heic", *good[1:]]) == 1
+    captured = capsys.readouterr()
+    assert labelled(Path("labels.csv")) == good
+    assert labelled(Path("labels.unreadable.csv")) == ["empty.jpg", "text.png", "photo.heic"]
+    assert "3 images: " in captured.out
+    assert "warning: empty.jpg has no label: the file is empty\n" in captured.out
+    assert "photo.heic has no label: it is a picture in HEIC, which is not read here" in captured.out
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: 3 of 6 files could not be read and have no label; all are listed in labels.unread")
+    assert main([*command, "--images", *good]) == 0
+    assert labelled(Path("labels.csv")) == good
+    assert not Path("labels.unreadable.csv").exists()
+
+
+@pytest.mark.parametrize("names", [["bad.jpg"], ["bad.jpg", "worse.jpg", "worst.jpg"]])
+def test_predict_without_a_readable_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).write_bytes(b"no picture")
+    run = home / "lightning_logs/one/checkpoints/best.ckpt"
+    capsys.readouterr()
+    assert main(["predict", f"--run={run}", "--data.batch_size=2", "--output=labels.csv", "--images", *names]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    expected = "bad.jpg has no label: its content is no BMP" if len(names) == 1 else "3 of 3 files could not be read"
+    assert line.startswith(f"error: {expected}")
+    assert "images:" not in captured.out
+    assert labelled(Path("labels.csv")) == []
+
+
+def test_held_out_images_that_broke_since_training_do_not_end_predict(
+    home: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home, ".", dirs_exist_ok=True)
+    shutil.copytree(frames, "data")
+    command = ["predict", "--run=one", f"--data.root={tmp_path / 'data'}"]
+    assert main([*command, "--output=whole.csv"]) == 0
+    first, *others = labelled(Path("whole.csv"))
+    Path(first).write_bytes(b"")
+    assert main([*command, "--output=broken.csv"]) == 1
+    assert labelled(Path("broken.csv")) == others
+    assert main([*command, "--output=skipped.csv", "--data.on_error=skip"]) == 0
+    assert labelled(Path("skipped.csv")) == others
+
+
+# Finding images
 
 
 def test_find_images_keeps_the_order_and_each_file_once(tmp_path: Path) -> None:
@@ -78,7 +201,14 @@ def test_what_leads_nowhere_is_refused_by_name(tmp_path: Path, pattern: str, wor
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no image"):
+    with pytest.raises(FileNotFoundError, match=r"holds no image; give image files \(\.bmp, .*\.webp\), folders"):
+        find_images([str(tmp_path)])
+
+
+def test_a_folder_of_other_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    for name in ("1.heic", "2.HEIC"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"holds no image \(2 \.heic files\); give image files"):
         find_images([str(tmp_path)])
 
 

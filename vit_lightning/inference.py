@@ -1,16 +1,22 @@
 """Using a trained model: from a run or a checkpoint to labels, without a Trainer."""
 
 import glob
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vit_lightning.data.index import images_below, is_image
-from vit_lightning.data.transforms import eval_transform, load_image
+from vit_lightning.data.images import load_image
+from vit_lightning.data.index import FORMATS, images_below, is_image, other_files
+from vit_lightning.data.transforms import eval_transform
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
+
+log = logging.getLogger(__name__)
 
 
 def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOLDER) -> ViTClassifier:
@@ -32,25 +38,44 @@ def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOL
 
 @torch.inference_mode()
 def predict_paths(
-    model: ViTClassifier, paths: Iterable[Path | str], *, batch_size: int = 32
+    model: ViTClassifier,
+    paths: Iterable[Path | str],
+    *,
+    batch_size: int = 32,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Iterator[tuple[str, Tensor]]:
-    """Labels image files, a batch at a time.
+    """Labels image files, a batch at a time; no more of `paths` than a batch is taken at once.
 
     Args:
         model: From `load_classifier`, on any device.
-        paths: Image files.
+        paths: Image files, any number, from a list or a generator.
         batch_size: Images in memory at a time.
+        on_error: What a file does that is no readable picture: `raise` ends the labelling, `skip` logs a warning and
+            leaves the file out.
 
     Yields:
         Path and class probabilities (K,) on the CPU; the classes are `model.class_names`.
+
+    Raises:
+        FileNotFoundError: A file is missing, unless they are skipped.
+        OSError: A file is no readable picture, unless they are skipped.
     """
     _, height, width = model.net.image_shape
     transform = eval_transform((height, width))
-    todo = [str(path) for path in paths]
-    for start in range(0, len(todo), batch_size):
-        chunk = todo[start : start + batch_size]
-        images = torch.stack([transform(load_image(path)) for path in chunk]).to(model.device)
-        yield from zip(chunk, model(images).float().softmax(dim=-1).cpu(), strict=True)
+    todo = iter(paths)
+    while chunk := [str(path) for path in islice(todo, batch_size)]:
+        readable, images = [], []
+        for path in chunk:
+            try:
+                images.append(transform(load_image(path)))
+                readable.append(path)
+            except OSError as error:
+                if on_error == "raise":
+                    raise
+                log.warning("%s", error)
+        if images:
+            probabilities = model(torch.stack(images).to(model.device)).float().softmax(dim=-1).cpu()
+            yield from zip(readable, probabilities, strict=True)
 
 
 def top_classes(probabilities: Tensor, class_names: Sequence[str], k: int = 3) -> list[tuple[int, str, float]]:
@@ -75,7 +100,9 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
         else:
             images = [match for match in map(Path, sorted(glob.glob(str(path), recursive=True))) if is_image(match)]  # noqa: PTH207  # absolute patterns too
         if not images:
-            what = "holds no image" if path.is_dir() else "does not exist and matches no image"
-            raise FileNotFoundError(f"{pattern} {what}; give image files, folders or quoted globs")
+            what = f"holds no image{other_files([path])}" if path.is_dir() else "does not exist and matches no image"
+            raise FileNotFoundError(
+                f"{pattern} {what}; give image files ({', '.join(FORMATS)}), folders or quoted globs of such"
+            )
         found.update(dict.fromkeys(images))
     return list(found)

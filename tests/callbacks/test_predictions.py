@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from vit_lightning.callbacks.predictions import SHOWN, PredictionWriter
+from vit_lightning.callbacks.predictions import NAMED, SHOWN, PredictionWriter
 from vit_lightning.progress import set_up_logging
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -18,7 +18,7 @@ def write(path: Path, batches: list[tuple[list[str], list[list[float]]]], names:
     writer = PredictionWriter(path, names)
     writer.on_predict_start(NOBODY, NOBODY)
     for index, (paths, probabilities) in enumerate(batches):
-        outputs: Any = {"path": paths, "probabilities": torch.tensor(probabilities)}
+        outputs: Any = {"path": paths, "probabilities": torch.tensor(probabilities), "unreadable": {}}
         writer.on_predict_batch_end(NOBODY, NOBODY, outputs, None, index)
     return writer
 
@@ -65,3 +65,47 @@ def test_what_was_labelled_before_an_error_is_kept(tmp_path: Path, capsys: pytes
     writer.on_exception(NOBODY, NOBODY, RuntimeError())
     assert (tmp_path / "labels.csv").read_text().count("\n") == 2
     assert "after 1 images" in capsys.readouterr().out
+
+
+def spoil(writer: PredictionWriter, *paths: str) -> None:
+    """A batch of which nothing could be read."""
+    outputs: Any = {"path": [], "probabilities": torch.empty(0, 4), "unreadable": dict.fromkeys(paths, "it is empty")}
+    writer.on_predict_batch_end(NOBODY, NOBODY, outputs, None, 0)
+
+
+def test_a_single_unreadable_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging()
+    writer = write(tmp_path / "labels.csv", [], NAMES)
+    spoil(writer, "x/bad.jpg")
+    writer.on_predict_end(NOBODY, NOBODY)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: x/bad.jpg has no label: it is empty\n"
+    assert writer.unreadable == 1
+    assert (tmp_path / "labels.csv").read_text().count("\n") == 1  # an earlier command's labels are not left there
+
+
+def test_unreadable_files_have_a_table_of_their_own(tmp_path: Path, told: list[tuple[str, str]]) -> None:
+    writer = write(tmp_path / "labels.csv", [(["a.jpg"], [[0.1, 0.6, 0.05, 0.25]])], NAMES)
+    bad = [f"bad{number}.jpg" for number in range(NAMED + 3)]
+    spoil(writer, *bad[:2])
+    spoil(writer, *bad[2:])
+    spoil(writer)
+    writer.on_predict_end(NOBODY, NOBODY)
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["a.jpg"]
+    with (tmp_path / "labels.unreadable.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"path": path, "reason": "it is empty"} for path in bad]
+    bad_news = [(level, text) for level, text in told if level != "INFO"]
+    assert bad_news[:-1] == [("WARNING", f"{path} has no label: it is empty") for path in bad[:NAMED]]
+    table = tmp_path / "labels.unreadable.csv"
+    assert bad_news[-1] == (
+        "ERROR",
+        f"{len(bad)} of {len(bad) + 1} files could not be read and have no label; all are listed in {table}",
+    )
+
+
+def test_no_table_is_left_where_all_could_be_read(tmp_path: Path) -> None:
+    (tmp_path / "labels.unreadable.csv").write_text("path,reason\nx,of an earlier command\n")
+    write(tmp_path / "labels.csv", [(["a"], [[0.25, 0.75]])], NAMES[:2]).on_predict_end(NOBODY, NOBODY)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]

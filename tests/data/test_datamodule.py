@@ -1,8 +1,12 @@
 """Where the images come from, what is refused, and what the loaders of every stage deliver."""
 
+import os
 import re
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
+from vit_lightning.cli import main
 from vit_lightning.data import demo, kaggle
 from vit_lightning.data.datamodule import ImageDataModule, LabelledImages, draw_demo_once, find_classes
 from vit_lightning.data.demo import draw_demo
@@ -138,17 +143,17 @@ def test_demo_frames_are_drawn_into_the_cache_once(monkeypatch: pytest.MonkeyPat
 
     def draw_few(root: Path, **settings: object) -> None:
         drawn.append(root)
-        draw_demo(root, clips=12, size=(32, 32))
+        draw_demo(root, clips=24, size=(32, 32))
 
     monkeypatch.setattr(demo, "draw_demo", draw_few)
-    monkeypatch.setattr(demo, "CLIPS", 12)
+    monkeypatch.setattr(demo, "CLIPS", 24)
     first = data(None, source="demo", cache_dir=str(tmp_path))
     again = data(None, source="demo", cache_dir=str(tmp_path))
     assert len(drawn) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["demo-1"]
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-1", "demo-1.lock", "scans"}
     assert first.root == again.root == tmp_path / "demo-1"
     assert first.samples == again.samples
-    assert len(first.samples) == 48
+    assert len(first.samples) == 96
 
 
 def test_drawing_says_where_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -179,7 +184,21 @@ def test_a_drawing_that_was_broken_off_leaves_nothing_behind(
     monkeypatch.setattr(demo, "draw_demo", break_off)
     with pytest.raises(type(error)):
         draw_demo_once(tmp_path / "demo")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.lock"]
+
+
+def test_of_two_nodes_on_one_disk_one_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[Path] = []
+
+    def draw_slowly(root: Path, **settings: object) -> None:
+        drawn.append(root)
+        time.sleep(0.3)
+        root.mkdir()
+
+    monkeypatch.setattr(demo, "draw_demo", draw_slowly)
+    with ThreadPoolExecutor(2) as nodes:
+        list(nodes.map(draw_demo_once, [tmp_path / "demo"] * 2))
+    assert len(drawn) == 1
 
 
 # Refusals
@@ -240,6 +259,326 @@ def test_a_split_without_a_part_that_is_needed_is_refused(root: Path, tmp_path: 
     table.write_text(f"path,label,split\nant/frame0.png,ant,{part}\nbee/frame10.png,bee,{part}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"of {root} leaves no image for {missing}"):
         data(root, split=str(table))
+
+
+def test_a_mistaken_split_is_told_before_a_picture_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vit_lightning.data.scan.check_picture", lambda _: pytest.fail("opened"))
+    for split in ("randon", "folders"):
+        module = ImageDataModule(root=str(root), split=split)
+        with pytest.raises(ValueError, match=r"data\.split is"):
+            module.prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"), [(["cow"], "for the class cow; choose"), (["bee", "cow"], "for the classes bee, cow; choose")]
+)
+def test_a_class_without_a_training_image_is_refused(
+    root: Path, tmp_path: Path, lacking: list[str], words: str
+) -> None:
+    """Its output would never be trained. To score or to predict, the split may be any."""
+    lines = [
+        f"{name}/frame{10 * k}.png,{name},{'val' if name in lacking else 'train'}" for k, name in enumerate(CLASSES)
+    ]
+    table = tmp_path / "split.csv"
+    table.write_text("\n".join(["path,label,split", *lines]), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"split\.csv of {root} leaves no image to train on {words} another split"):
+        data(root, split=str(table))
+    for stage in ("validate", "test", "predict"):
+        assert len(data(root, stage, split=str(table)).samples) == 3
+
+
+def test_blocks_that_hold_a_whole_class_out_are_refused(tmp_path: Path) -> None:
+    """Three blocks, of which one is a class of its own; whichever is held out, a class is left without training."""
+    draw(tmp_path / "film", *CLASSES)
+    with pytest.raises(ValueError, match=r"the split blocks of .* leaves no image to train on for the class \w+;"):
+        data(tmp_path / "film", split="blocks", val_fraction=0.3, block_length=10, guard=0)
+
+
+def test_a_ready_made_class_without_training_images_is_refused(ready_made: Path) -> None:
+    draw(ready_made, "test/cow")
+    with pytest.raises(ValueError, match=r"the split folders of .* leaves no image to train on for the class cow;"):
+        data(ready_made)
+
+
+def test_a_held_out_part_that_lacks_a_class_is_told(ready_made: Path, told: list[tuple[str, str]]) -> None:
+    draw(ready_made, "train/cow", "val/ant", "train/dog")
+    data(ready_made)
+    ((level, message),) = told
+    assert level == "WARNING"
+    text = "leaves val without bee, cow, dog and test without cow, dog: scores there say nothing about these"
+    assert text in message
+
+
+def test_a_split_that_leaves_no_class_out_says_nothing(root: Path, told: list[tuple[str, str]]) -> None:
+    data(root, test_fraction=0.2)
+    data(root, val_fraction=0.0)
+    assert told == []
+
+
+# Unreadable files
+
+
+@pytest.fixture
+def damaged(root: Path) -> Path:
+    """Thirty files, of which three are no pictures."""
+    (root / "ant/frame3.png").write_bytes(b"")
+    (root / "cow/frame25.png").write_text("no picture")
+    content = (root / "bee/frame11.png").read_bytes()
+    (root / "bee/frame11.png").write_bytes(content[: len(content) // 2])
+    return root
+
+
+BAD = ["ant/frame3.png", "bee/frame11.png", "cow/frame25.png"]
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_unreadable_files_end_the_command_with_a_list_of_them(damaged: Path, tmp_path: Path, stage: str) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(ValueError, match=f"^3 of 30 images in {damaged} cannot be read: ") as caught:
+        data(damaged, stage, cache_dir=str(cache))
+    text = str(caught.value)
+    assert "ant/frame3.png (the file is empty), bee/frame11.png (" in text
+    assert "cow/frame25.png (its content is no BMP" in text
+    assert text.endswith("; mend them, take them away, or leave them out with --data.on_error skip")
+    (table,) = (cache / "scans").glob("*.csv")
+    assert f"; all are listed in {table};" in text
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["path", *BAD]
+    assert lines[1] == "ant/frame3.png,the file is empty"
+
+
+def test_of_many_unreadable_files_the_first_three_are_named(root: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        (root / f"ant/frame{number}.png").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"5 of 30 .*: ant/frame0\.png \(.*, ant/frame2\.png \(the file is empty\), \.\.\.;"
+    ):
+        data(root, cache_dir=str(tmp_path / "cache"))
+    (table,) = (tmp_path / "cache/scans").glob("*.csv")
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 6
+
+
+def test_a_cache_that_cannot_be_written_does_not_hide_the_error(damaged: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(ValueError, match=r"^3 of 30 images .* picture\); mend them"):
+        data(damaged, cache_dir=str(tmp_path / "cache"))
+
+
+def test_skipped_files_leave_before_the_split(damaged: Path, told: list[tuple[str, str]]) -> None:
+    module = data(damaged, on_error="skip")
+    assert list(module.unreadable) == BAD
+    assert module.unreadable["ant/frame3.png"] == "the file is empty"
+    ((level, message),) = told
+    assert level == "WARNING"
+    assert message.startswith(f"3 of 30 images in {damaged} cannot be read and are left out: ant/frame3.png (")
+    counts = Counter((sample.label, sample.split) for sample in module.samples)
+    assert counts == {(name, part): count for name in CLASSES for part, count in (("train", 7), ("val", 2))}
+    assert not set(BAD) & {sample.path for sample in module.samples}
+    assert module.describe() == "27 images, 3 classes, split random: train 21, val 6; 3 unreadable files left out"
+    assert len(contents(module.train_dataloader())) == 21
+    for path in BAD:  # the split is that of the good files alone
+        (damaged / path).unlink()
+    assert data(damaged).samples == module.samples
+
+
+def test_skipped_files_leave_a_split_s_file_too(root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "split.csv"
+    write_split(table, data(root).samples)
+    (root / "ant/frame3.png").write_bytes(b"")
+    (root / "bee/frame99.png").write_bytes(b"")  # of no concern: the file does not name it
+    module = data(root, split=str(table), on_error="skip")
+    assert list(module.unreadable) == ["ant/frame3.png"]
+    assert len(module.samples) == 29
+    with pytest.raises(ValueError, match=r"^1 of 30 images .*ant/frame3\.png \(the file is empty\); all"):
+        data(root, split=str(table))
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused(root: Path) -> None:
+    for path in (root / "bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"the split random of .* leaves no image to train on for the class bee;"):
+        data(root, on_error="skip")
+
+
+def test_the_data_s_identity_is_that_of_the_listed_files(damaged: Path, root: Path) -> None:
+    """Whether a file could be read changes the split, not the data that runs are compared by."""
+    skipped = data(damaged, on_error="skip")
+    for path in BAD:
+        Image.new("RGB", (12, 8)).save(root / path)
+    mended = data(root)
+    assert mended.data_id == skipped.data_id
+    assert mended.split_id != skipped.split_id
+    assert mended.unreadable == {}
+
+
+def test_to_predict_held_out_images_none_leaves_and_none_ends_it(damaged: Path) -> None:
+    """Those that cannot be read come with the reason and a blank image, so that the others get their label."""
+    module = data(damaged, "predict", val_fraction=0.5)
+    assert len(module.samples) == 30
+    held_out = {str(damaged / sample.path) for sample in module.part("val")}
+    bad = {str(damaged / path) for path in BAD} & held_out
+    found = {
+        path: (reason, identity(image))
+        for images, paths, reasons in module.predict_dataloader()
+        for image, path, reason in zip(images, paths, reasons, strict=True)
+    }
+    assert bad
+    assert set(found) == held_out
+    for path, (reason, (index, folder)) in found.items():
+        if path in bad:
+            assert reason != ""
+        else:
+            assert reason == ""
+            assert path.endswith(f"{CLASSES[folder]}/frame{index + 10 * folder}.png")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_predict_gets_a_whole_batch_of_unreadable_files(damaged: Path, workers: int) -> None:
+    module = ImageDataModule(image_size=8, batch_size=2, num_workers=workers)
+    module.predict_paths = [*(damaged / path for path in BAD[:2]), damaged / "ant/frame0.png", damaged / "gone.png"]
+    first, second = module.predict_dataloader()
+    for images, paths, reasons in (first, second):
+        assert images.shape == (2, 3, 8, 8)
+        assert len(paths) == len(reasons) == 2
+    assert first[2][0] == "the file is empty"
+    assert first[2][1] != ""
+    assert list(second[2]) == ["", "No such file or directory"]
+
+
+def test_preparing_opens_the_pictures_and_keeps_nothing_in_the_module(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning prepares in one process of a node and sets up in all: only the cache folder's memory gets across."""
+    cache = str(tmp_path / "cache")
+    module = ImageDataModule(root=str(damaged), on_error="skip", cache_dir=cache)
+    before = repr(sorted(vars(module).items()))
+    module.prepare_data()
+    assert repr(sorted(vars(module).items())) == before
+    monkeypatch.setattr("vit_lightning.data.scan.check_picture", lambda _: pytest.fail("opened again"))
+    for _ in range(2):
+        other = ImageDataModule(root=str(damaged), on_error="skip", cache_dir=cache)
+        other.setup("fit")
+        assert list(other.unreadable) == BAD
+    monkeypatch.setattr("vit_lightning.data.datamodule.find_samples", lambda *_: pytest.fail("listed again"))
+    other.prepare_data()  # as the Trainer does once more
+
+
+def test_wrongly_named_pictures_are_told_in_one_line_and_used(root: Path, told: list[tuple[str, str]]) -> None:
+    (root / "ant/frame0.png").rename(root / "ant/frame0.jpg")
+    (root / "bee/frame10.png").rename(root / "bee/frame10.gif")
+    assert len(data(root).samples) == 30
+    assert told == [("INFO", "read by content, not by name: 2 of 30 images, such as ant/frame0.jpg (PNG)")]
+
+
+def test_what_is_done_with_unreadable_files_is_saved_with_the_run() -> None:
+    assert ImageDataModule().hparams["on_error"] == "raise"
+    assert ImageDataModule(on_error="skip").hparams["on_error"] == "skip"
+
+
+# From the command line
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "words"),
+    [
+        ("a/frame0.png:x", [], ["1 of 9 images in", "a/frame0.png (its content is no BMP", "--data.on_error skip"]),
+        ("a/frame0.png: b/frame3.png:", [], ["2 of 9 images", "a/frame0.png (the file is empty), b/frame3.png ("]),
+        ("d/1.heic:x d/2.heic:x", [], ["no image in", "for the class d (2 .heic files)"]),
+        ("split.csv:path,label,split", ["--data.split=split.csv"], ["leaves no image for train"]),
+        ("split.csv:", ["--data.split=split.csv"], ["has the columns nothing; expected path,label,split"]),
+        ("split.csv:path,part", ["--data.split=split.csv"], ["has the columns path,part; expected path,label,split"]),
+        ("split.csv:\xff\xfe", ["--data.split=split.csv"], ["is no CSV in UTF-8"]),
+        ("split.csv:path,label,split\na/frame0.png", ["--data.split=split.csv"], ["line 2", "too few cells"]),
+        ("split.csv:path,label,split\n/x.png,a,val", ["--data.split=split.csv"], ["/x.png, which leads out of"]),
+        ("split.csv:path,label,split\na/../../x.png,a,val", ["--data.split=split.csv"], ["which leads out of"]),
+        ("split.csv:path,label,split\na/frame0.png,z,val", ["--data.split=split.csv"], ["the class 'z'", "a, b, c"]),
+        ("split.csv:path,label,split\na/no.png,a,val", ["--data.split=split.csv"], ["a/no.png, which is not in"]),
+        (
+            "split.csv:path,label,split\na/frame0.png,a,train\nb/frame3.png,b,train\nc/frame6.png,c,val",
+            ["--data.split=split.csv"],
+            ["leaves no image to train on for the class c"],
+        ),
+        (
+            "",
+            ["--data.split=blocks", "--data.block_length=3", "--data.guard=0"],
+            ["no image to train on for the class"],
+        ),
+        ("", ["--data.subset=1"], ["subset 1 is too small for class a: 2 parts need an image each"]),
+        ("", ["--model.class_names=[a,b]"], ["the model's classes are a, b", "the data's are a, b, c"]),
+        ("", ["--model.num_classes=4"], ["num_classes is 4", "3 classes: a, b, c"]),
+        ("", ["--data.root=set/a"], ["no class folder in", "set/a"]),
+        ("one/only/1.png:x", ["--data.root=one"], ["only the class only in", "at least two"]),
+    ],
+)
+def test_data_that_do_not_allow_training_are_one_line_and_no_run(
+    files: str,
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(Path("set"), "a", "b", "c", count=3)
+    for file in filter(None, files.split(" ")):
+        name, _, content = file.partition(":")
+        path = Path(name) if name.startswith(("split", "one")) else Path("set", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode("latin-1"))
+    settings = ["--data.root=set", "--data.cache_dir=cache", "--model.image_size=16", "--trainer.accelerator=cpu"]
+    assert main(["fit", *settings, *arguments]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+    assert "unexpected" not in line
+    assert "Traceback" not in captured.out
+    assert not Path("lightning_logs").exists()
+
+
+def test_a_run_without_the_unreadable_files_is_scored_without_them(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its split.csv does not name them, so that they are of no concern later, not even where they would end it."""
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        f"--data.root={damaged}",
+        "--data.cache_dir=cache",
+        "--model.image_size=16",
+        "--trainer.accelerator=cpu",
+    ]
+    tiny = ["--model.dim=16", "--model.depth=1", "--model.heads=2", "--trainer.max_epochs=1", "--data.val_fraction=0.2"]
+    assert main(["fit", *settings, *tiny, "--run=one", "--data.on_error=skip"]) == 0
+    assert "warning: 3 of 30 images in" in capsys.readouterr().out
+    run = tmp_path / "lightning_logs/one"
+    assert (
+        "27 images, 3 classes, split random: train 21, val 6; 3 unreadable files left out"
+        in (run / "run.log").read_text()
+    )
+    assert not any(path in (run / "split.csv").read_text() for path in BAD)
+    assert main(["validate", "--run=one", "--data.on_error=raise"]) == 0
+    out = capsys.readouterr().out
+    assert "val images 6:" in out
+    assert "warning" not in out
+
+
+def test_a_picture_that_broke_after_the_scan_is_one_line_from_a_loader_process_too(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(frames, "set")
+    data(Path("set"), cache_dir="cache")
+    for path in Path("set").rglob("*.jpg"):  # of the same size and time: the scan takes them for seen
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    settings = ["--data.root=set", "--data.cache_dir=cache", "--model.image_size=16", "--trainer.accelerator=cpu"]
+    for workers in (0, 1):
+        capsys.readouterr()
+        assert main(["fit", *settings, f"--data.num_workers={workers}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(r"error: \S+\.jpg cannot be read: its content is no BMP, .*; mend it or take it away", line)
 
 
 # Splits
@@ -421,7 +760,7 @@ def test_test_falls_back_to_validation(root: Path) -> None:
 @pytest.mark.parametrize(("devices", "share"), [(1, 6), (2, 3), (3, 2), (6, 1)])
 def test_the_batch_is_shared_out_over_devices(root: Path, devices: int, share: int) -> None:
     module = data(root, batch_size=6)
-    module.trainer = SimpleNamespace(world_size=devices)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(world_size=devices, global_rank=0)  # type: ignore[assignment]
     loaders = (
         module.train_dataloader(),
         module.val_dataloader(),
@@ -455,18 +794,18 @@ def test_predict_labels_the_files_asked_for_without_a_data_set(root: Path) -> No
     module.prepare_data()
     module.setup("predict")
     batches = list(module.predict_dataloader())
-    assert [list(paths) for _, paths in batches] == [
+    assert [list(paths) for _, paths, _ in batches] == [
         [str(path) for path in module.predict_paths[:2]],
         [str(module.predict_paths[2])],
     ]
-    assert [identity(image) for images, _ in batches for image in images] == [(5, 2), (4, 0), (1, 1)]
+    assert [identity(image) for images, _, _ in batches for image in images] == [(5, 2), (4, 0), (1, 1)]
 
 
 @pytest.mark.parametrize(("test_fraction", "part"), [(0.0, "val"), (0.3, "test")])
 def test_predict_labels_the_held_out_images_unless_asked_otherwise(root: Path, test_fraction: float, part: str) -> None:
     module = data(root, "predict", test_fraction=test_fraction)
     batches = list(module.predict_dataloader())
-    assert [path for _, paths in batches for path in paths] == [
+    assert [path for _, paths, _ in batches for path in paths] == [
         str(root / sample.path) for sample in module.samples if sample.split == part
     ]
-    assert {tuple(image.shape) for images, _ in batches for image in images} == {(3, 8, 8)}
+    assert {tuple(image.shape) for images, _, _ in batches for image in images} == {(3, 8, 8)}

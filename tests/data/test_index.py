@@ -125,11 +125,33 @@ def test_sub_folders_of_a_class_belong_to_it(tmp_path: Path) -> None:
     ]
 
 
-def test_a_class_without_images_is_still_a_class(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.jpg", "c/1.jpg")
-    (tmp_path / "b").mkdir()
-    assert find_layout(tmp_path).classes == ["a", "b", "c"]
-    assert [label for _, label, _ in index(tmp_path)] == ["a", "c"]
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "the class b"),
+        (["b/1.heic", "b/deep/2.HEIC", "b/notes.txt", "b/.hidden"], r"the class b \(2 \.heic files, 1 \.txt file\)"),
+        (["b/.ipynb_checkpoints/1.jpg", "b/README"], "the class b"),
+    ],
+)
+def test_a_class_without_images_is_refused_by_name(tmp_path: Path, others: list[str], words: str) -> None:
+    touch(tmp_path, "a/1.jpg", "c/1.jpg", *others)
+    (tmp_path / "b").mkdir(exist_ok=True)
+    message = rf"^no image in {tmp_path} for {words} \(looked for \.bmp, .*, \.webp\); put images into the folder, or"
+    with pytest.raises(ValueError, match=message):
+        index(tmp_path)
+
+
+def test_many_classes_without_images_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", *(f"b{number}/1.heic" for number in range(7)))
+    named = ", ".join(rf"b{number} \(1 \.heic file\)" for number in range(5))
+    with pytest.raises(ValueError, match=f"for the classes {named} and 2 more "):
+        index(tmp_path)
+
+
+def test_a_class_with_images_in_one_part_only_is_found(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/2.png")
+    (tmp_path / "test/b").mkdir()
+    assert [path for path, _, _ in index(tmp_path)] == ["test/a/2.png", "train/a/1.png", "train/b/1.png"]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +200,8 @@ def test_one_class_is_refused(tmp_path: Path, path: str) -> None:
 
 
 def test_classes_without_any_image_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "cats/notes.txt", "dogs/notes.txt")
-    with pytest.raises(ValueError, match=rf"no image in {tmp_path} \(looked for \.bmp, .*\.webp\)"):
+    touch(tmp_path, "cats/1.heic", "dogs/notes.txt")
+    with pytest.raises(ValueError, match=rf"no image in {tmp_path} for the classes cats \(1 \.heic file\), dogs"):
         index(tmp_path)
 
 

@@ -333,7 +333,18 @@ def test_a_missing_split_file_is_named(root: Path) -> None:
             "path,label,split\na/1.jpg,a,train\na/2.jpg,a,dev",
             "line 3 of .*split.csv has the part 'dev'; expected train, val or test",
         ),
-        ("path,label,split\na/1.jpg,a", "line 2 of .*split.csv has the part None; expected train, val or test"),
+        ("path,label,split\na/1.jpg,a", "line 2 of .*split.csv has too few cells; expected path,label,split"),
+        ("split,label,path\ntrain,a", "line 2 of .*split.csv has too few cells; expected split,label,path"),
+        (
+            "path,label,split\na/1.jpg,a,val\n./a/1.jpg,a,train",
+            "line 3 of .*split.csv names a/1.jpg a second time; an image belongs to one part",
+        ),
+        (
+            "path,label,split\nb/../a/1.jpg,a,val",
+            r"line 2 of .*split.csv names b/\.\./a/1.jpg, which leads out of .*; expected a path relative to it",
+        ),
+        ("path,label,split\n../a/1.jpg,a,val", r"line 2 of .*split.csv names \.\./a/1.jpg, which leads out of"),
+        ("path,label,split\n/etc/1.jpg,a,val", r"line 2 of .*split.csv names /etc/1.jpg, which leads out of"),
         ("path,label,split\na/1.jpg,c,val", "line 2 of .*split.csv has the class 'c'; the data has a, b"),
         (
             "path,label,split\na/1.jpg,a,val\nb/1.jpg,b,val\na/1.jpg,a,train",
@@ -345,6 +356,32 @@ def test_a_wrong_split_file_is_refused_with_its_line(root: Path, lines: str, mes
     (root / "split.csv").write_text(lines, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_split(root / "split.csv", root=root, classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "split.csv is no CSV in UTF-8 "),
+        ("path,label,split\nb/1.jpg,\u00fc,val".encode("latin-1"), "split.csv is no CSV in UTF-8 "),
+        ("path,label,split\nb/1.jpg,b,val".encode("utf-16"), "split.csv is no CSV in UTF-8 "),
+        (b"path,label,split\n" + b"x" * 200_000 + b",b,val", r"split.csv is no CSV in UTF-8 \(field larger"),
+        (b"\0\1\2\x1b[2J" * 3, r"split.csv has the columns '(\\x00\\x01\\x02\\x1b\[2J){3}'; expected path,label,split"),
+        (b"x" * 1000, "split.csv has the columns x{80}; expected path,label,split"),
+    ],
+)
+def test_what_is_no_csv_is_refused_in_one_line(root: Path, content: bytes, message: str) -> None:
+    (root / "split.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_split(root / "split.csv", root=root, classes=["a", "b"])
+    assert str(caught.value).isprintable()
+
+
+def test_paths_are_taken_as_the_system_means_them(root: Path) -> None:
+    (root / "split.csv").write_text("path,label,split\n./a/1.jpg,a,val\nb//1.jpg,b,train\n", encoding="utf-8")
+    assert read_split(root / "split.csv", root=root, classes=["a", "b"]) == [
+        Sample("a/1.jpg", "a", "val"),
+        Sample("b/1.jpg", "b", "train"),
+    ]
 
 
 def test_a_split_of_other_images_is_refused(root: Path) -> None:

@@ -1,8 +1,7 @@
-"""From a picture file to a tensor: upright, RGB, whole, normalised; and what each augmentation may change."""
+"""From a picture to a tensor: whole, normalised; and what each augmentation may change."""
 
 import colorsys
 import pickle
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vit_lightning.data.transforms import Augment, CropNearly, eval_transform, load_image, train_transform
+from vit_lightning.data.transforms import Augment, CropNearly, eval_transform, train_transform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -28,73 +27,6 @@ def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
 def colours(normalised: Tensor) -> Tensor:
     """(3, H, W) normalised -> (H, W, 3) from 0 to 255."""
     return 255 * (normalised * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]).permute(1, 2, 0)
-
-
-@pytest.mark.parametrize(
-    ("orientation", "upright"),
-    [
-        (1, [["red", "lime", "blue"], ["white", "black", "yellow"]]),
-        (2, [["blue", "lime", "red"], ["yellow", "black", "white"]]),
-        (3, [["yellow", "black", "white"], ["blue", "lime", "red"]]),
-        (6, [["white", "red"], ["black", "lime"], ["yellow", "blue"]]),
-        (8, [["blue", "yellow"], ["lime", "black"], ["red", "white"]]),
-    ],
-)
-def test_a_camera_s_orientation_is_undone(tmp_path: Path, orientation: int, upright: list[list[str]]) -> None:
-    image = Image.new("RGB", (3, 2))
-    for x, (top, bottom) in enumerate((("red", "white"), ("lime", "black"), ("blue", "yellow"))):
-        image.paste(top, (x, 0, x + 1, 1))
-        image.paste(bottom, (x, 1, x + 1, 2))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image.save(tmp_path / "photo.png", exif=exif)
-    names = {(255, 0, 0): "red", (0, 255, 0): "lime", (0, 0, 255): "blue"}
-    names |= {(255, 255, 255): "white", (0, 0, 0): "black", (255, 255, 0): "yellow"}
-    found = load_image(tmp_path / "photo.png")
-    assert [[names[tuple(colour)] for colour in row] for row in pixels(found).tolist()] == upright
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "rgb"),
-    [
-        ("RGB", (10, 200, 30), (10, 200, 30)),
-        ("RGBA", (10, 200, 30, 255), (10, 200, 30)),
-        ("L", 77, (77, 77, 77)),
-        ("LA", (77, 255), (77, 77, 77)),
-        ("1", 1, (255, 255, 255)),
-    ],
-)
-def test_every_mode_becomes_rgb(
-    tmp_path: Path, mode: str, colour: int | tuple[int, ...], rgb: tuple[int, int, int]
-) -> None:
-    Image.new(mode, (4, 3), colour).save(tmp_path / "picture.png")
-    image = load_image(str(tmp_path / "picture.png"))
-    assert image.mode == "RGB"
-    assert image.size == (4, 3)
-    assert image.getcolors() == [(12, rgb)]
-
-
-@pytest.mark.parametrize("name", ["picture.png", "picture.gif"])
-def test_a_palette_becomes_its_colours(tmp_path: Path, name: str) -> None:
-    image = Image.new("P", (2, 1))
-    image.putpalette([0, 0, 0, 250, 120, 10, 3, 4, 5])
-    image.putdata([1, 2])
-    image.save(tmp_path / name)
-    assert pixels(load_image(tmp_path / name)).tolist() == [[[250, 120, 10], [3, 4, 5]]]
-
-
-def test_the_file_is_closed_and_the_picture_still_there(tmp_path: Path) -> None:
-    noise(5, 4).save(tmp_path / "picture.png")
-    image = load_image(tmp_path / "picture.png")
-    (tmp_path / "picture.png").unlink()
-    assert np.array_equal(pixels(image), pixels(noise(5, 4)))
-
-
-def test_what_is_no_picture_is_an_os_error(tmp_path: Path) -> None:
-    (tmp_path / "picture.jpg").write_text("no picture")
-    for name in ("picture.jpg", "missing.jpg"):
-        with pytest.raises(OSError, match=name):
-            load_image(tmp_path / name)
 
 
 def test_normalisation_is_exact_on_one_colour() -> None:

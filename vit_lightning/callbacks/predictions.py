@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from vit_lightning.data.scan import write_unreadable
 from vit_lightning.inference import top_classes
 from vit_lightning.module import Prediction
 
@@ -17,9 +18,15 @@ log = logging.getLogger(__name__)
 #: Predictions shown on the terminal; the file has all.
 SHOWN = 20
 
+#: Unreadable files named on the terminal, likewise.
+NAMED = 5
+
 
 class PredictionWriter(Callback):
     """A CSV with path, label, index, confidence and the next likeliest classes; the first ones also on the terminal.
+
+    A file that cannot be read has no row there, so that every row is a label. All such files are in a second CSV,
+    path,reason, which is there only where there are any: `0001.unreadable.csv` beside `0001.csv`.
 
     Args:
         path: The CSV file.
@@ -32,10 +39,19 @@ class PredictionWriter(Callback):
         self.counts: Counter[str] = Counter()
         self.file: TextIO | None = None
         self.shown: list[tuple[str, str]] = []
+        #: How many files could not be read, and the first of them with the reason.
+        self.unreadable = 0
+        self.named: dict[str, str] = {}
+
+    @property
+    def unreadable_path(self) -> Path:
+        """The CSV of the files that could not be read."""
+        return self.path.with_suffix(".unreadable.csv")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.unreadable_path.unlink(missing_ok=True)  # of an earlier command with the same --output
         self.file = self.path.open("w", newline="", encoding="utf-8")
         header = ["path", "label", "index", "confidence"]
         for rank in range(2, min(3, len(self.class_names)) + 1):
@@ -65,6 +81,11 @@ class PredictionWriter(Callback):
                 name = "/".join(Path(path).parts[-2:])
                 self.shown.append((name, f"{label} ({index}) {confidence:.1%}, then {rest}"))
             self.counts[label] += 1
+        unreadable = outputs["unreadable"]
+        if unreadable:
+            write_unreadable(self.unreadable_path, unreadable, append=self.unreadable > 0)
+            self.unreadable += len(unreadable)
+            self.named |= dict(list(unreadable.items())[: NAMED - len(self.named)])
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was written so far."""
@@ -82,5 +103,22 @@ class PredictionWriter(Callback):
         total = self.counts.total()
         if total > SHOWN:
             log.info("... and %d more", total - SHOWN)
-        shares = ", ".join(f"{label} {count}" for label, count in self.counts.most_common())
-        log.info("%d images: %s; written to %s", total, shares, self.path)
+        if total:
+            shares = ", ".join(f"{label} {count}" for label, count in self.counts.most_common())
+            log.info("%d images: %s; written to %s", total, shares, self.path)
+        self.tell_unreadable()
+
+    def tell_unreadable(self) -> None:
+        """Says which files have no label, if any."""
+        if self.unreadable == 1:
+            ((path, reason),) = self.named.items()
+            log.error("%s has no label: %s", path, reason)
+        elif self.unreadable:
+            for path, reason in self.named.items():
+                log.warning("%s has no label: %s", path, reason)
+            log.error(
+                "%d of %d files could not be read and have no label; all are listed in %s",
+                self.unreadable,
+                self.unreadable + self.counts.total(),
+                self.unreadable_path,
+            )

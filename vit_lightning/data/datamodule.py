@@ -10,13 +10,18 @@ from typing import Literal, TypeVar
 
 import platformdirs
 import torch
+from filelock import FileLock
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from vit_lightning.data import demo, kaggle
-from vit_lightning.data.index import Sample, find_layout, find_samples
+from vit_lightning.data.images import decode, load_image
+from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
+from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
     PARTS,
     count_table,
@@ -26,7 +31,7 @@ from vit_lightning.data.splits import (
     split_random,
     take_subset,
 )
-from vit_lightning.data.transforms import Augment, eval_transform, load_image, train_transform
+from vit_lightning.data.transforms import Augment, eval_transform, train_transform
 from vit_lightning.progress import track
 
 log = logging.getLogger(__name__)
@@ -64,8 +69,8 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return self.transform(load_image(self.paths[index])), self.labels[index]
 
 
-class UnlabelledImages(Dataset[tuple[Tensor, str]]):
-    """Images (3, H, W) with their paths."""
+class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
+    """Images (3, H, W) with their paths and why they cannot be read, or ''; the image is a blank one there."""
 
     def __init__(self, paths: Sequence[Path], transform: v2.Transform) -> None:
         self.paths = [str(path) for path in paths]
@@ -74,8 +79,13 @@ class UnlabelledImages(Dataset[tuple[Tensor, str]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        return self.transform(load_image(self.paths[index])), self.paths[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
+        path = self.paths[index]
+        try:
+            image, reason = decode(path)[0], ""
+        except OSError as error:  # the others' labels are still wanted
+            image, reason = Image.new("RGB", (1, 1)), error.strerror or str(error)
+        return self.transform(image), path, reason
 
 
 class ImageDataModule(LightningDataModule):
@@ -96,6 +106,8 @@ class ImageDataModule(LightningDataModule):
         augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
         num_workers: Loader processes; left out, one a core up to 8.
+        on_error: Whether files that are no readable pictures end the command before it starts (`raise`) or are left
+            out before the split (`skip`). Every picture is opened once for this; what was seen is kept in `cache_dir`.
         cache_dir: Where downloads and drawn frames are kept; left out, the platform's cache folder.
         seed: Of split and subset.
 
@@ -118,6 +130,7 @@ class ImageDataModule(LightningDataModule):
         augment: Augment = "trivial",
         batch_size: int = 32,
         num_workers: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -150,23 +163,42 @@ class ImageDataModule(LightningDataModule):
         self.augment: Augment = augment
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.on_error = on_error
         self.cache_dir = Path(cache_dir or platformdirs.user_cache_dir("vit_lightning")).expanduser()
         self.seed = seed
         self.root: Path | None = Path(root).expanduser() if root is not None else None
         self.class_names: list[str] = []
         self.samples: list[Sample] = []
+        #: Of all listed images, readable or not, so that runs on one folder compare whatever their `on_error`.
         self.data_id = ""
+        #: Files left out because they are no readable pictures, by path relative to the root, with the reason.
+        self.unreadable: dict[str, str] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
 
     def prepare_data(self) -> None:
-        """Downloads or draws what is not there yet."""
-        if self.predict_paths:
-            return  # a checkpoint is enough to label pictures
+        """Downloads or draws what is not there yet, and opens every picture that was not opened before.
+
+        Raises:
+            FileNotFoundError: The root, or a file of the split, is missing.
+            ValueError: No root for a folder, or images that do not allow the split.
+        """
+        if self.samples or self.predict_paths:
+            return  # they are there; to label pictures, a checkpoint is enough
+        root = self.locate()
+        _, samples = self.candidates(root, find_layout(root))
+        scan_pictures(root, [sample.path for sample in samples], self.cache_dir)  # `setup` has it from the memory
+
+    def locate(self) -> Path:
+        """The data's root, downloaded or drawn where it has to be."""
+        if self.root is not None:
+            return self.root
+        if self.source == "folder":
+            raise ValueError("data.source is folder, but no folder is given: add --data.root PATH")
         if self.source == "kaggle":
-            kaggle.download(self.cache_dir)
-        elif self.source == "demo":
-            draw_demo_once(self.demo_root)
+            return kaggle.download(self.cache_dir)
+        draw_demo_once(self.demo_root)
+        return self.demo_root
 
     @property
     def demo_root(self) -> Path:
@@ -174,49 +206,84 @@ class ImageDataModule(LightningDataModule):
         return self.cache_dir / f"demo-{demo.VERSION}"
 
     def setup(self, stage: str) -> None:
-        """Lists the images and splits them.
+        """Lists the images, leaves out what cannot be read, and splits the rest.
 
         Raises:
             FileNotFoundError: The root, or a file of the split, is missing.
-            ValueError: The images do not allow the split.
+            ValueError: Unreadable files, unless `on_error` skips them; or images that do not allow the split or, to
+                fit, training.
         """
         if self.samples or (stage == "predict" and self.predict_paths):
             return
-        if self.root is None:
-            if self.source == "folder":
-                raise ValueError("data.source is folder, but no folder is given: add --data.root PATH")
-            self.root = self.demo_root if self.source == "demo" else kaggle.download(self.cache_dir)
+        self.root = self.locate()
         layout = find_layout(self.root)
         self.class_names = layout.classes
-        samples = find_samples(self.root, layout)
-        self.data_id = digest(f"{sample.path}\t{sample.label}" for sample in samples)
-        if self.split is None:
-            self.split = "folders" if layout.ready_made else "random"
-        samples = self.divide(samples, self.root, ready_made=layout.ready_made)
-        counts = count_table(samples)
-        for part in ("train", "val"):
-            if part not in counts and not (part == "val" and self.val_fraction == 0):
-                raise ValueError(f"the split {self.split} of {self.root} leaves no image for {part}")
+        listed, samples = self.candidates(self.root, layout)
+        self.data_id = digest(f"{sample.path}\t{sample.label}" for sample in listed)
+        self.split = self.checked_split(self.root, layout)
+        if stage != "predict" or self.on_error == "skip":  # `predict` says itself what it cannot read, and goes on
+            samples = self.readable(samples, self.root)
+        samples = self.divide(samples)
+        if stage == "fit":
+            self.check_parts(samples)
         self.samples = samples
 
-    def divide(self, samples: list[Sample], root: Path, *, ready_made: bool) -> list[Sample]:
-        """Gives every sample its part by the chosen split, then takes the subset."""
+    def checked_split(self, root: Path, layout: Layout) -> str:
+        """The kind of split, settled where it was left out, if the root has the folders for it."""
         split = self.split
-        if split not in ("random", "blocks", "folders"):
-            if not str(split).endswith(".csv"):
+        if split is None:
+            split = "folders" if layout.ready_made else "random"
+        elif split not in ("random", "blocks", "folders"):
+            if not split.endswith(".csv"):
                 raise ValueError(f"data.split is {split!r}; choose random, blocks, folders or a .csv file")
-            samples = read_split(Path(str(split)).expanduser(), root=root, classes=self.class_names)
-        elif ready_made != (split == "folders"):
-            has = "ready-made train / val / test folders" if ready_made else "no train folder"
-            instead = "--data.split folders" if ready_made else "--data.split random or blocks"
+        elif layout.ready_made != (split == "folders"):
+            has = "ready-made train / val / test folders" if layout.ready_made else "no train folder"
+            instead = "--data.split folders" if layout.ready_made else "--data.split random or blocks"
             raise ValueError(f"data.split is {split}, but {root} has {has}; use {instead}")
-        elif split == "folders":
+        return split
+
+    def candidates(self, root: Path, layout: Layout) -> tuple[list[Sample], list[Sample]]:
+        """All images that are listed, and those that may be used: the same, or those of the split's file."""
+        split = self.checked_split(root, layout)
+        listed = find_samples(root, layout)
+        if split.endswith(".csv"):
+            return listed, read_split(Path(split).expanduser(), root=root, classes=layout.classes)
+        return listed, listed
+
+    def readable(self, samples: list[Sample], root: Path) -> list[Sample]:
+        """The samples without the files that are no readable pictures."""
+        scan = scan_pictures(root, [sample.path for sample in samples], self.cache_dir)
+        if scan.misnamed:
+            share = f"{len(scan.misnamed):,} of {len(samples):,} images"
+            path, content = next(iter(scan.misnamed.items()))
+            log.info("read by content, not by name: %s, such as %s (%s)", share, path, content)
+        if not scan.unreadable:
+            return samples
+        words = f"{len(scan.unreadable):,} of {len(samples):,} images in {root} cannot be read"
+        if self.on_error == "raise":
+            table = memory_file(self.cache_dir, root).with_suffix(".unreadable.csv")
+            try:
+                write_unreadable(table, scan.unreadable)
+                listed = f"; all are listed in {table}"
+            except OSError:  # the cache folder may be read-only
+                listed = ""
+            raise ValueError(
+                f"{words}: {first_few(scan.unreadable)}{listed}; mend them, take them away, or leave them out with "
+                "--data.on_error skip"
+            )
+        log.warning("%s and are left out: %s", words, first_few(scan.unreadable))
+        self.unreadable = scan.unreadable
+        return [sample for sample in samples if sample.path not in scan.unreadable]
+
+    def divide(self, samples: list[Sample]) -> list[Sample]:
+        """Gives every sample its part by the chosen split, then takes the subset."""
+        if self.split == "folders":
             samples = split_folders(samples, val_fraction=self.val_fraction, seed=self.seed)
-        elif split == "random":
+        elif self.split == "random":
             samples = split_random(
                 samples, val_fraction=self.val_fraction, test_fraction=self.test_fraction, seed=self.seed
             )
-        else:
+        elif self.split == "blocks":
             samples = split_blocks(
                 samples,
                 val_fraction=self.val_fraction,
@@ -228,6 +295,23 @@ class ImageDataModule(LightningDataModule):
         if self.subset is not None:
             samples = take_subset(samples, per_class=self.subset, seed=self.seed)
         return samples
+
+    def check_parts(self, samples: list[Sample]) -> None:
+        """Refuses a split that does not allow training, and warns of scores that leave a class out."""
+        counts = count_table(samples)
+        where = f"the split {self.split} of {self.root}"
+        for part in ("train", "val"):
+            if part not in counts and not (part == "val" and self.val_fraction == 0):
+                raise ValueError(f"{where} leaves no image for {part}")
+        missing = {part: [name for name in self.class_names if name not in counts[part]] for part in counts}
+        if missing["train"]:
+            raise ValueError(
+                f"{where} leaves no image to train on for the class{'es' * (len(missing['train']) > 1)} "
+                f"{', '.join(missing['train'])}; choose another split, or take the folder away"
+            )
+        lacking = [f"{part} without {', '.join(names)}" for part, names in missing.items() if names]
+        if lacking:
+            log.warning("%s leaves %s: scores there say nothing about these", where, " and ".join(lacking))
 
     @property
     def split_id(self) -> str:
@@ -241,6 +325,11 @@ class ImageDataModule(LightningDataModule):
             if samples:
                 return samples
         return []
+
+    def training_counts(self) -> list[int]:
+        """Training images of each class, in the order of the model's outputs."""
+        counts = count_table(self.samples)["train"]
+        return [counts[name] for name in self.class_names]
 
     @property
     def test_part(self) -> str:
@@ -261,7 +350,7 @@ class ImageDataModule(LightningDataModule):
         """Every image of `test_part` once."""
         return self.loader(self.labelled(self.test_part, eval_transform(self.image_size)))
 
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, str, str]]:
         """Every image of `predict_paths` once, or of the held-out part."""
         paths = self.predict_paths
         if not paths and self.root is not None:
@@ -273,21 +362,48 @@ class ImageDataModule(LightningDataModule):
         assert self.root is not None, "setup comes first"
         return LabelledImages(self.part(part), self.root, self.class_names, transform)
 
-    def loader(self, dataset: Dataset[Item], *, shuffle: bool = False) -> DataLoader[Item]:
-        """A loader whose batches are this device's share of `batch_size`."""
-        devices = self.trainer.world_size if self.trainer else 1
+    def device_batch_size(self, devices: int) -> int:
+        """What a device takes of `batch_size`.
+
+        Raises:
+            ValueError: It cannot be shared out evenly, or a held-out part has fewer images than there are devices.
+        """
         if self.batch_size % devices:
             raise ValueError(
                 f"data.batch_size {self.batch_size} cannot be shared out evenly over {devices} devices; choose a "
                 f"multiple of {devices}"
+            )
+        for part in PARTS:
+            if 0 < len(self.part(part)) < devices:  # a device without a batch would keep the others waiting for ever
+                raise ValueError(
+                    f"{part} has {len(self.part(part))} images, fewer than the {devices} devices; use fewer"
+                )
+        return self.batch_size // devices
+
+    def loader(
+        self,
+        dataset: Dataset[Item],
+        *,
+        shuffle: bool = False,
+    ) -> DataLoader[Item]:
+        """A loader whose batches are this device's share of `batch_size`; held-out images come once over all devices.
+
+        Lightning's own sampler repeats some, so that every device has the same number: a score would count them twice.
+        """
+        devices = self.trainer.world_size if self.trainer else 1
+        sampler = None
+        if self.trainer and devices > 1 and not shuffle:
+            sampler = UnrepeatedDistributedSampler(
+                dataset, num_replicas=devices, rank=self.trainer.global_rank, shuffle=False
             )
         workers = self.num_workers
         if workers is None:  # starting processes costs more than reading a few pictures
             workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]
         return DataLoader(
             dataset,
-            batch_size=self.batch_size // devices,
+            batch_size=self.device_batch_size(devices),
             shuffle=shuffle,
+            sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -297,7 +413,8 @@ class ImageDataModule(LightningDataModule):
         """One line: how many images of how many classes, and how they are split."""
         counts = {part: sum(counter.values()) for part, counter in count_table(self.samples).items()}
         parts = ", ".join(f"{part} {counts[part]:,}" for part in PARTS if part in counts)
-        return f"{len(self.samples):,} images, {len(self.class_names)} classes, split {self.split}: {parts}"
+        left_out = f"; {len(self.unreadable):,} unreadable files left out" if self.unreadable else ""
+        return f"{len(self.samples):,} images, {len(self.class_names)} classes, split {self.split}: {parts}{left_out}"
 
 
 def draw_demo_once(root: Path) -> None:
@@ -305,11 +422,14 @@ def draw_demo_once(root: Path) -> None:
     if root.is_dir():
         return
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix="drawing-") as folder:
-        drawn = Path(folder) / "demo"
-        with track(f"drawing the demo frames into {root}", total=demo.CLIPS) as advance:
-            demo.draw_demo(drawn, advance=advance)
-        drawn.rename(root)
+    with FileLock(root.with_suffix(".lock")):  # of several nodes on one disk, one draws
+        if root.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix="drawing-") as folder:
+            drawn = Path(folder) / "demo"
+            with track(f"drawing the demo frames into {root}", total=demo.CLIPS) as advance:
+                demo.draw_demo(drawn, advance=advance)
+            drawn.rename(root)
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -1,11 +1,22 @@
 """Finds the images below a root folder, whichever of three layouts it has, without opening one."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+#: Endings of image files, in any case, and the format that each promises.
+FORMATS = {
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
 
 #: Names under which a ready-made split's folders are known, and the part each is.
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -96,7 +107,7 @@ def checked(layout: Layout, root: Path) -> Layout:
 
 def is_image(path: Path) -> bool:
     """Whether this is a file whose name says that it is an image; hidden files are none."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -112,14 +123,32 @@ def find_samples(root: Path, layout: Layout) -> list[Sample]:
     """Every image of every class, sorted by part, class and path.
 
     Raises:
-        ValueError: There is no image at all.
+        ValueError: A class has no image at all.
     """
+    folders = [(part, folder) for part, parent in layout.parts.items() for folder in subfolders(parent)]
     samples = [
         Sample(path.relative_to(root).as_posix(), folder.name, part)
-        for part, parent in layout.parts.items()
-        for folder in subfolders(parent)
+        for part, folder in folders
         for path in images_below(folder)
     ]
-    if not samples:
-        raise ValueError(f"no image in {root} (looked for {', '.join(sorted(EXTENSIONS))})")
+    empty = sorted({folder.name for _, folder in folders} - {sample.label for sample in samples})
+    if empty:
+        named = [name + other_files(folder for _, folder in folders if folder.name == name) for name in empty[:5]]
+        rest = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+        raise ValueError(
+            f"no image in {root} for the class{'es' * (len(empty) > 1)} {', '.join(named)}{rest} (looked for "
+            f"{', '.join(FORMATS)}); put images into the folder, or take it away"
+        )
     return samples
+
+
+def other_files(folders: Iterable[Path]) -> str:
+    """What folders without an image hold instead: " (12 .heic files, 1 .txt file)", or nothing."""
+    counts = Counter(
+        path.suffix.lower()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix and path.is_file() and not any(p.startswith(HIDDEN) for p in path.relative_to(folder).parts)
+    )
+    words = ", ".join(f"{count} {suffix} file{'s' * (count > 1)}" for suffix, count in counts.most_common(3))
+    return f" ({words})" if words else ""

@@ -4,7 +4,7 @@ import csv
 import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -193,28 +193,40 @@ def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:
 
     Raises:
         FileNotFoundError: The file is missing, or an image it names is not below the root.
-        ValueError: Other columns, an unknown part or class, or an image named twice.
+        ValueError: No CSV, other columns, a row that lacks a cell, an unknown part or class, a path that leads out of
+            the root, or an image named twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the split file {path} does not exist; give a CSV with the columns path,label,split")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"path", "label", "split"} <= set(reader.fieldnames or ()):
-            found = ",".join(reader.fieldnames or ()) or "nothing"
-            raise ValueError(f"the split file {path} has the columns {found}; expected path,label,split")
-        samples = []
-        seen: set[str] = set()
-        for row in reader:
-            sample = Sample(row["path"], row["label"], row["split"])
-            where = f"line {reader.line_num} of {path}"
-            if sample.split not in PARTS:
-                raise ValueError(f"{where} has the part {sample.split!r}; expected train, val or test")
-            if sample.label not in classes:
-                raise ValueError(f"{where} has the class {sample.label!r}; the data has {', '.join(classes)}")
-            if sample.path in seen:
-                raise ValueError(f"{where} names {sample.path} a second time; an image belongs to one part")
-            if not (root / sample.path).is_file():
-                raise FileNotFoundError(f"{where} names {sample.path}, which is not in {root}; is data.root right?")
-            seen.add(sample.path)
-            samples.append(sample)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"the split file {path} is no CSV in UTF-8 ({error}); expected path,label,split") from error
+    if not {"path", "label", "split"} <= set(columns):
+        found = ",".join(columns)[:80] or "nothing"
+        found = found if found.isprintable() else repr(found)
+        raise ValueError(f"the split file {path} has the columns {found}; expected path,label,split")
+    samples = []
+    seen: set[str] = set()
+    for line, row in rows:
+        where = f"line {line} of {path}"
+        if None in (row["path"], row["label"], row["split"]):
+            raise ValueError(f"{where} has too few cells; expected {','.join(columns)}")
+        named = PurePath(row["path"])  # ./a.jpg and a.jpg are one image
+        sample = Sample(named.as_posix(), row["label"], row["split"])
+        if sample.split not in PARTS:
+            raise ValueError(f"{where} has the part {sample.split!r}; expected train, val or test")
+        if sample.label not in classes:
+            raise ValueError(f"{where} has the class {sample.label!r}; the data has {', '.join(classes)}")
+        if named.anchor or ".." in named.parts:
+            raise ValueError(f"{where} names {row['path']}, which leads out of {root}; expected a path relative to it")
+        if sample.path in seen:
+            raise ValueError(f"{where} names {sample.path} a second time; an image belongs to one part")
+        if not (root / named).is_file():
+            raise FileNotFoundError(f"{where} names {sample.path}, which is not in {root}; is data.root right?")
+        seen.add(sample.path)
+        samples.append(sample)
     return samples

@@ -1,11 +1,9 @@
-"""From a picture file to a normalised tensor, on the training and on the held-out side."""
+"""From a picture to a normalised tensor, on the training and on the held-out side."""
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image, ImageOps
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
@@ -16,22 +14,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_SHARE = (0.8, 1.0)
 
 Augment = Literal["trivial", "light", "article", "none"]
-
-
-def load_image(path: Path | str) -> Image.Image:
-    """Opens a picture as upright RGB.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        OSError: It is no readable picture.
-    """
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow's decoders raise what they like
-        raise OSError(f"{path} is no readable picture ({error}); mend it or take it away") from error
 
 
 def eval_transform(image_size: tuple[int, int]) -> v2.Transform:

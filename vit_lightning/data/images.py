@@ -1,0 +1,106 @@
+"""From a picture file to upright 8-bit RGB, whatever its format and mode; no torch in here."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vit_lightning.data.index import FORMATS
+
+#: What Pillow may try: its other readers differ from one installation to the next, and one starts Ghostscript.
+READERS = tuple(sorted(set(FORMATS.values())))
+
+#: How ISO media files, which Pillow reads in some installations only, name themselves.
+BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC")
+
+# Pillow warns of large pictures (what is too large is an error), of broken EXIF data and the like without naming the
+# file, and logs why a reader gave up. A filter for good, as warnings.catch_warnings does not go with threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def load_image(path: Path | str) -> Image.Image:
+    """Opens a picture as upright 8-bit RGB; of several frames or pages the first.
+
+    - Transparent pixels are laid over white: the colour stored under them is arbitrary, and often black.
+    - 16-bit values are divided by 256. Floating-point ones count from 0 to 1, or from 0 to 255 where one exceeds 1.
+    - Colour profiles are ignored.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        OSError: It is no readable picture; the message names it and says why.
+    """
+    try:
+        return decode(path)[0]
+    except OSError as error:
+        if error.errno is not None:  # the system's own errors name the file
+            raise
+        raise OSError(f"{path} cannot be read: {error}; mend it or take it away") from error
+
+
+def check_picture(path: Path | str) -> str:
+    """Reads a picture to its end, a JPEG at an eighth of its size: twice as quick, and as sure to find a missing end.
+
+    Returns:
+        The format of its content: BMP, GIF, JPEG, PNG, TIFF or WEBP.
+
+    Raises:
+        OSError: It is no readable picture; the message says why without naming it.
+    """
+    return decode(path, draft=True)[1]
+
+
+def decode(path: Path | str, *, draft: bool = False) -> tuple[Image.Image, str]:
+    """The picture and the format of its content.
+
+    Raises:
+        OSError: It is no readable picture. With an `errno` it comes from the system, otherwise from the content.
+    """
+    try:
+        with Image.open(path, formats=READERS) as image:
+            content = "JPEG" if image.format == "MPO" else str(image.format)  # a camera's JPEG with more behind it
+            if draft:
+                image.draft(None, (1, 1))
+            return to_rgb(ImageOps.exif_transpose(image)), content
+    except Exception as error:  # Pillow's decoders raise what they like
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise OSError(explain(path, error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB, without Pillow's clipping of values beyond 255.
+
+    Raises:
+        ValueError: Values of no known range.
+    """
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if image.mode == "F" and 0 <= low <= high <= 255:
+            values = np.rint(values * (255 if high <= 1 else 1))
+        elif image.mode != "F" and 0 <= low <= high <= 65535:
+            values = values >> 8  # as Pillow does with 16-bit colours
+        else:
+            known = "0 to 1 or 0 to 255" if image.mode == "F" else "0 to 65535"
+            raise ValueError(f"its values go from {low:g} to {high:g}; expected {known}")
+        image = Image.fromarray(values.astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def explain(path: Path | str, error: Exception) -> str:
+    """Why a file could not be decoded, in a few words."""
+    if not isinstance(error, UnidentifiedImageError):
+        return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    with Path(path).open("rb") as file:
+        head = file.read(12)
+    if not head:
+        return "the file is empty"
+    if head[4:8] == b"ftyp" and head[8:] in BRANDS:
+        return f"it is a picture in {BRANDS[head[8:]]}, which is not read here; convert it to JPEG or PNG"
+    return f"its content is no {', '.join(READERS[:-1])} or {READERS[-1]} picture"
