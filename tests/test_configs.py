@@ -47,7 +47,8 @@ def test_a_config_runs_from_end_to_end(
     picture = next(frames.rglob("*.jpg"))
     assert main(["predict", "--images", str(picture)]) == 0
     assert (run / "predictions/0001.csv").read_text().count("\n") == 2
-    assert "warning" not in capsys.readouterr().out.replace("warning: the split has no test part", "")
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert all(line.startswith("warning: the split ") for line in warnings)  # few frames: a part lacks a class
 
 
 def test_article_yaml_is_the_article_s_run() -> None:

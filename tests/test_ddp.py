@@ -95,19 +95,27 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_torchrun_with_two_nodes_of_one_process(frames: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
+def test_two_nodes_of_one_process(frames: Path, tmp_path: Path, launcher: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port = str(probe.getsockname()[1])
+    fit = [str(ROOT / "cli.py"), "fit", f"--data.root={frames}", *TINY, "--run=wide", "--data.batch_size=16"]
+    fit += ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
     nodes = []
-    for rank in (0, 1):
-        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
-        command += [f"--node_rank={rank}", "--master_addr=127.0.0.1", f"--master_port={port}", "--", str(ROOT / "cli.py")]
-        command += ["fit", f"--data.root={frames}", *TINY, "--run=wide", "--data.batch_size=16"]
-        command += ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", "--trainer.strategy=ddp"]
-        command += ["--trainer.max_epochs=2"]
+    for rank in ("0", "1"):
+        command, environment = [sys.executable, *fit], dict(os.environ)
+        if launcher == "torchrun":
+            run = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}"]
+            command[1:1] = [*run, "--master_addr=127.0.0.1", f"--master_port={port}", "--"]
+        else:  # what srun tells its tasks
+            environment |= {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "vit", "SLURM_NODELIST": "localhost"}
+            environment |= {"SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
+            environment |= {"SLURM_PROCID": rank, "SLURM_NODEID": rank, "SLURM_LOCALID": "0", "MASTER_PORT": port}
         nodes.append(
-            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            subprocess.Popen(
+                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
         )
     outs = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(outs)

@@ -81,7 +81,7 @@ def test_a_config_that_cannot_be_read_is_named(words: list[str], content: bytes,
 
 
 def test_a_missing_config_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.yaml does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml does not exist"):
         check_configs(["--config", "nowhere.yaml"])
     with pytest.raises(FileNotFoundError, match="is a folder"):
         check_configs([f"--config={tmp_path}"])

@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from timm.layers.pos_embed import resample_abs_pos_embed
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from vit_lightning.module import ViTClassifier
@@ -226,8 +225,11 @@ def test_balanced_weights_are_scikit_learn_s_and_reach_the_training_loss_alone(l
     fitting = trainer(max_epochs=1)
     fitting.fit(model, datamodule=data)
     assert fitting.callback_metrics["train/loss"].item() == pytest.approx(expected.item(), abs=1e-5)
-    (scores,) = trainer().validate(classifier(class_weights="balanced", init="article"), DataLoader(
-        TensorDataset(*batch), batch_size=9), verbose=False)
+    (scores,) = trainer().validate(
+        classifier(class_weights="balanced", init="article"),
+        DataLoader(TensorDataset(*batch), batch_size=9),
+        verbose=False,
+    )
     assert scores["val/loss"] == pytest.approx(plain.mean().item(), abs=1e-5)
 
 

@@ -172,9 +172,7 @@ def test_a_moved_data_folder_is_named_by_a_flag(first: Path, capsys: pytest.Capt
     assert main(["fit", "--resume=first", "--trainer.max_epochs=3", "--data.root=moved"]) == 0
 
 
-def test_a_run_without_a_checkpoint_starts_again_in_its_folder(
-    first: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_without_a_checkpoint_starts_again_in_its_folder(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = rows(first / "history.csv")
     shutil.rmtree(first / "checkpoints")
     assert main(["fit", "--resume=first"]) == 0

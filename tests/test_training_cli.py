@@ -239,7 +239,7 @@ def test_nothing_is_advertised(
 ) -> None:
     """Lightning has tips without a switch; a run's own lines are all that is shown."""
     monkeypatch.chdir(tmp_path)
-    fit(frames)
+    fit(frames, "--data.split=random")  # on blocks of so few frames a part lacks a class, of which it warns
     captured = capsys.readouterr()
     for word in ("tip:", "litlogger", "litmodels", "gpu available", "warning", "seed set"):
         assert word not in (captured.out + captured.err).lower()
@@ -402,23 +402,6 @@ def test_a_user_s_logger_takes_the_place_of_tensorboard(
     assert list(Path("elsewhere").rglob("metrics.csv"))
 
 
-def test_an_unreadable_image_is_one_line_from_a_loader_process_too(
-    first: Path, frames: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("broken.jpg").write_bytes(b"no picture")
-    good = str(next(frames.rglob("*.jpg")))
-    for workers in (0, 1):
-        line = one_line_error(
-            capsys,
-            ["predict", f"--data.num_workers={workers}", "--data.batch_size=1", "--images", good, "broken.jpg"],
-            "broken.jpg",
-            "no readable picture",
-        )
-        assert "DataLoader" not in line
-        predictions = sorted((first / "predictions").glob("*.csv"))[-1]
-        assert len(rows(predictions)) == 1  # what was labelled before is kept
-
-
 def test_a_repeated_run_is_named_after_the_first(first: Path) -> None:
     first.rename("lightning_logs/pets-007")
     assert main(["fit", "--config=lightning_logs/pets-007/config.yaml", "--trainer.max_epochs=1"]) == 0
@@ -537,3 +520,42 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     one_line_error(capsys, [word.replace("ROOT", str(frames)) for word in arguments], *words)
     assert list(tmp_path.glob("lightning_logs/*")) == []
+
+
+# Traps of LightningCLI
+
+
+def test_callbacks_of_a_user_join_the_run_s_own(tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second config replaces the first's list of callbacks, so that the run's own are not kept in configs."""
+    monkeypatch.chdir(tmp_path)
+    summary = {"class_path": "lightning.pytorch.callbacks.RichModelSummary"}
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [summary]}}))
+    command = ["--run=mine", "--config=one.yaml", "--config=two.yaml", "--trainer.max_epochs=1"]
+    run = fit(frames, *command, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+    assert {path.name for path in run.iterdir()} >= CONTRACT
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    states = torch.load(run / "checkpoints/last.ckpt")["callbacks"]
+    assert any(name.startswith("EarlyStopping") for name in states)
+    saved = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert [callback["class_path"].rpartition(".")[2] for callback in saved] == ["RichModelSummary", "EarlyStopping"]
+
+
+def test_a_printed_config_is_one_to_train_with(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["fit", f"--data.root={frames}", *TINY, "--print_config"])
+    assert end.value.code in (0, None)
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert main(["fit", "--config=printed.yaml", "--trainer.max_epochs=1"]) == 0
+    saved = yaml.safe_load(Path("lightning_logs/printed-001/config.yaml").read_text())
+    assert saved["model"]["image_size"] == [16, 32]
+
+
+def test_evaluating_twice_leaves_the_run_s_config_alone(first: Path) -> None:
+    """Lightning's own saving of the config refuses the second time."""
+    before = (first / "config.yaml").read_bytes()
+    assert [main(["test"]), main(["test"]), main(["validate", "--model.lr=1"])] == [0, 0, 0]
+    assert (first / "config.yaml").read_bytes() == before

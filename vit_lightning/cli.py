@@ -1,6 +1,7 @@
 """The command line's front door: help, listings and mistakes are answered before torch is imported."""
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; left out, the process's own.
 
     Returns:
-        The exit status: 0, 2 for a mistake in what was asked, 1 for an unexpected error, 130 after Ctrl-C.
+        The exit status: 0, 2 for a mistake in what was asked, 1 for an unexpected error or images that `predict` could
+        not read, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return training_cli.run(words)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes of a run says it
+            print("stopped by Ctrl-C", file=sys.stderr)
         return 130
     except Exception as error:
         if debug:

@@ -1,17 +1,22 @@
 """The ViT as a LightningModule: loss, metrics, optimizer and schedule."""
 
-from typing import Literal, TypedDict
+import logging
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from vit_lightning.models.vit import VisionTransformer
+from vit_lightning.models.vit import VisionTransformer, resample_positions
 from vit_lightning.optim import parameter_groups, warmup_cosine
+from vit_lightning.runs import LOG_FOLDER, find_checkpoint
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -19,8 +24,9 @@ Batch = tuple[Tensor, Tensor]
 class Prediction(TypedDict):
     """What `predict_step` gives for a batch."""
 
-    path: list[str]
-    probabilities: Tensor  # (B, K)
+    path: list[str]  # of those that could be read
+    probabilities: Tensor  # (B, K), as many
+    unreadable: dict[str, str]  # the other paths, with the reason
 
 
 class ViTClassifier(LightningModule):
@@ -44,12 +50,16 @@ class ViTClassifier(LightningModule):
         drop_path: Stochastic-depth rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token, `gap` averages the patch tokens.
         init: `vit` (Glorot-uniform, zero head) or `article` (torch's own, unit-normal tokens).
+        init_from: A run or checkpoint whose weights training starts from. Of another image size, the positions are
+            resampled; of other classes, the head starts afresh; all else has to be the same.
         lr: Peak learning rate.
         betas: AdamW's averaging rates.
         weight_decay: AdamW's decoupled weight decay.
         decay_all: Decay biases, norms, tokens and positions too.
         warmup_fraction: Share of all steps in which the learning rate rises linearly from 0.
         label_smoothing: Share of the training target spread evenly over all classes.
+        class_weights: `balanced` weighs each training image by n / (K n_k), for n images of which n_k are of its class,
+            so that all K classes count alike in the training loss; left out, all images do.
 
     Raises:
         ValueError: Numbers that do not fit together; the message names them.
@@ -73,12 +83,14 @@ class ViTClassifier(LightningModule):
         drop_path: float = 0.0,
         pool: Literal["cls", "gap"] = "cls",
         init: Literal["vit", "article"] = "vit",
+        init_from: str | None = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.05,
         decay_all: bool = False,
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | None = None,
     ) -> None:
         super().__init__()
         if class_names is None and num_classes is None:
@@ -100,6 +112,7 @@ class ViTClassifier(LightningModule):
                 raise ValueError(f"{name} is {value}; it has to be 0 or more")
         self.save_hyperparameters()  # local `class_names` and `num_classes` as settled above
         self.class_names = class_names
+        self.class_weights: Tensor | None = None  # no buffer: DDP would exchange it in every validation step
         self.net = VisionTransformer(
             num_classes=num_classes,
             image_size=image_size,
@@ -127,41 +140,108 @@ class ViTClassifier(LightningModule):
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        # Lightning's own mean over devices rounds their average number of images down; and a NaN has to be seen.
+        self.train_loss, self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) -> logits (B, K)."""
         logits: Tensor = self.net(x)
         return logits
 
-    def shared_step(self, batch: Batch, metrics: MetricCollection, label_smoothing: float = 0.0) -> Tensor:
+    def on_fit_start(self) -> None:
+        """The weights to start from, and how much the images of each class count."""
+        if self.hparams["init_from"] is not None and self.trainer.ckpt_path is None:
+            weights = self.weights_from(self.hparams["init_from"])
+            missing = self.net.load_state_dict(weights, strict=False).missing_keys
+            afresh = f"; {' and '.join(missing)} start afresh: the classes are others" if missing else ""
+            log.info("weights from %s%s", self.hparams["init_from"], afresh)
+        if self.hparams["class_weights"] == "balanced":
+            counting = getattr(getattr(self.trainer, "datamodule", None), "training_counts", None)
+            if counting is None:
+                raise ValueError("class_weights balanced counts the images of an ImageDataModule; fit with one")
+            counts = torch.tensor(counting())
+            self.class_weights = counts.sum() / (len(counts) * counts)
+
+    def weights_from(self, source: str) -> dict[str, Tensor]:
+        """What a checkpoint's weights give this network: all but the head where the classes are others.
+
+        Args:
+            source: A run's name or folder, or a `.ckpt` file.
+
+        Returns:
+            A state for `net`; its positions are resampled to this image size.
+
+        Raises:
+            FileNotFoundError: There is no such run or file.
+            ValueError: It is no checkpoint of this project, or its network has other sizes.
+        """
+        path, _ = find_checkpoint(source, Path(LOG_FOLDER))
+        saved = read_checkpoint(path)
+        theirs = saved["hyper_parameters"]
+        fixed = ("patch_size", "in_channels", "dim", "depth", "heads", "mlp_ratio", "pool")
+        other = [name for name in fixed if self.hparams[name] != theirs[name]]
+        if other:
+            flags = " ".join(f"--model.{name} {theirs[name]}" for name in other)
+            raise ValueError(f"the weights in {path} belong to another network than asked for; give {flags}")
+        weights = {name.removeprefix("net."): tensor for name, tensor in saved["state_dict"].items()}
+        size, patch = theirs["image_size"], theirs["patch_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        weights["position_embedding"] = resample_positions(
+            weights["position_embedding"], (height // patch, width // patch), self.net.grid
+        )
+        if list(theirs["class_names"]) != self.class_names:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+        return weights
+
+    def shared_step(
+        self,
+        batch: Batch,
+        metrics: MetricCollection,
+        mean_loss: MeanMetric,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+    ) -> Tensor:
         """The step of all three stages: the batch's mean cross-entropy; metrics and their log entries on the way."""
         images, labels = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        if class_weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        else:  # over the images, not over their weights, so that it does not matter which of them share a batch
+            weights = class_weights.to(logits.device)
+            loss = F.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
+            loss = loss / len(labels)
         metrics.update(logits, labels)
+        mean_loss.update(loss.detach().expand(len(labels)))  # over images; with "disable" it ignores weights
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
-        # Lightning weighs a batch's loss by its size, so that the mean is over samples.
-        self.log(f"{metrics.prefix}loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log(f"{metrics.prefix}loss", mean_loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
-        """Cross-entropy with label smoothing."""
-        loss = self.shared_step(batch, self.train_metrics, self.hparams["label_smoothing"])
+        """Cross-entropy with label smoothing and class weights."""
+        loss = self.shared_step(
+            batch, self.train_metrics, self.train_loss, self.hparams["label_smoothing"], self.class_weights
+        )
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Plain cross-entropy, so that values compare between runs with different smoothing."""
-        self.shared_step(batch, self.val_metrics)
+        self.shared_step(batch, self.val_metrics, self.val_loss)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As in validation."""
-        self.shared_step(batch, self.test_metrics)
+        self.shared_step(batch, self.test_metrics, self.test_loss)
 
-    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Prediction:
-        """Images (B, C, H, W) and their paths -> probabilities (B, K) beside the paths."""
-        images, paths = batch
-        return {"path": paths, "probabilities": self(images).float().softmax(dim=-1)}
+    def predict_step(self, batch: tuple[Tensor, list[str], list[str]], batch_idx: int) -> Prediction:
+        """Images (B, C, H, W), their paths, and why a path's image is a blank one, or '' -> probabilities by path."""
+        images, paths, reasons = batch
+        probabilities = self(images).float().softmax(dim=-1)
+        readable = [index for index, reason in enumerate(reasons) if not reason]
+        return {
+            "path": [paths[index] for index in readable],
+            "probabilities": probabilities[readable],
+            "unreadable": {path: reason for path, reason in zip(paths, reasons, strict=True) if reason},
+        }
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the groups of `parameter_groups`, and the schedule stepped once an optimizer step."""
@@ -210,3 +290,19 @@ class ViTClassifier(LightningModule):
         limit = gradient_clip_val or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), limit)
         self.log("train/grad_norm", norm, on_step=True, on_epoch=False)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of this project holds, on the CPU; nothing in it is executed.
+
+    Raises:
+        ValueError: It is another kind of file, or half of one.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters"} - checkpoint.keys()
+    except Exception as error:  # torch raises what its readers do
+        raise ValueError(f"{path} is no checkpoint of this project ({type(error).__name__})") from error
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of this project (without {', '.join(sorted(missing))})")
+    return checkpoint

@@ -178,7 +178,7 @@ def print_runs(logs: Path) -> None:
     for run in runs:
         groups.setdefault(run.comparable, []).append(run)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    table.add_column("run", overflow="fold", width=min(20, max(len(run.name) for run in runs)))
+    table.add_column("run", overflow="fold", width=min(20, max(3, *(len(run.name) for run in runs))))
     table.add_column("state", no_wrap=True)
     table.add_column("data", overflow="fold")
     table.add_column("split", overflow="fold")

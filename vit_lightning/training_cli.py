@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -19,14 +20,18 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
 from vit_lightning.callbacks.history import EventLog, History
+from vit_lightning.callbacks.pictures import TrainingImages
 from vit_lightning.callbacks.predictions import PredictionWriter
+from vit_lightning.callbacks.randomness import OwnRandomness
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
 from vit_lightning.inference import find_images
-from vit_lightning.module import ViTClassifier
+from vit_lightning.mistakes import check_configs, explain
+from vit_lightning.module import ViTClassifier, read_checkpoint
 from vit_lightning.progress import is_terminal, log_to, set_up_logging
-from vit_lightning.runs import LOG_FOLDER, find_checkpoint, new_run_folder, read_status
+from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, new_run_folder, now, read_status
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +39,13 @@ log = logging.getLogger(__name__)
 RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
 
 #: The model's arguments that are not the network's; the others cannot change once there are weights.
-OPTIMISATION = {"lr", "betas", "weight_decay", "decay_all", "warmup_fraction", "label_smoothing"} | {
-    "dropout",
-    "attention_dropout",
-    "mlp_dropout",
-    "drop_path",
-    "init",
+OPTIMISATION = {
+    *("lr", "betas", "weight_decay", "decay_all", "warmup_fraction", "label_smoothing", "class_weights"),
+    *("dropout", "attention_dropout", "mlp_dropout", "drop_path", "init", "init_from"),
 }
+
+#: The data's arguments that say who trains and who is held out.
+SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", "subset", "seed")
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -56,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Returns:
-        The exit status.
+        The exit status: 0, or 1 where `predict` met images that it could not read.
 
     Raises:
         ValueError: A mistake in what was asked.
@@ -64,16 +69,16 @@ def run(arguments: Sequence[str]) -> int:
     """
     set_up_logging(quiet=is_further_process())
     try:
-        ViTCLI(arguments)
+        cli = ViTCLI(arguments)
+        return int(cli.writer is not None and cli.writer.unreadable > 0)
     except SIGTERMException:
         return 128 + signal.SIGTERM
     except SystemExit as end:
         if end.code == 1:  # how Lightning ends after Ctrl-C; --help ends with 0
             raise KeyboardInterrupt from None
         raise
-    except (argparse.ArgumentError, MisconfigurationException) as error:
+    except MisconfigurationException as error:
         raise ValueError(str(error)) from error
-    return 0
 
 
 class ViTCLI(LightningCLI):
@@ -82,7 +87,12 @@ class ViTCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
         self.run_folder: Path | None = None
+        self.resumed: Run | None = None
+        self.resumed_step = 0
+        self.lock: FileLock | None = None
         self.checkpoint_words = ""
+        self.writer: PredictionWriter | None = None
+        check_configs(self.arguments)
         strict = {"exit_on_error": False}
         super().__init__(
             ViTClassifier,
@@ -111,8 +121,11 @@ class ViTCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401  # Lightning's signature
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.usage = f"cli.py {subcommand} [--config FILE ...] [--SECTION.OPTION VALUE ...]"  # not all two hundred
         if subcommand == "fit":
             parser.add_argument("--run", type=str, default=None, help="The new run's name; left out, it is made up.")
+            text = "The run that goes on, in its folder and from its last checkpoint: a name or a folder."
+            parser.add_argument("--resume", type=str, default=None, help=text)
         else:
             text = "A run's name, its folder, a .ckpt file or `best`; left out, the latest finished run."
             parser.add_argument("--run", type=str, default=None, help=text)
@@ -133,8 +146,18 @@ class ViTCLI(LightningCLI):
         parser.link_arguments("model.image_size", "data.image_size")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parses without Lightning's warning that `sys.argv` has words too."""
-        self.config = parser.parse_args(args)
+        """Parses without Lightning's warning that `sys.argv` has words too.
+
+        Raises:
+            ValueError: An option that does not exist, or a value that does not fit.
+        """
+        command = self.arguments[0]
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            actions = self._subcommand_parsers[command]._actions
+            options = [option for action in actions for option in action.option_strings if option.startswith("--")]
+            raise ValueError(explain(str(error), options)) from error
 
     @property
     def options(self) -> Any:  # noqa: ANN401  # jsonargparse's Namespace: attributes by the parser's making
@@ -153,6 +176,8 @@ class ViTCLI(LightningCLI):
         checkpoint is not found.
         """
         command, asked = self.config["subcommand"], self.options.ckpt_path
+        if command == "fit" and self.options.resume is not None:
+            asked = self.find_resumed()
         if command == "fit" and asked is None:
             return
         if command != "fit" and self.options.run is not None:
@@ -160,12 +185,9 @@ class ViTCLI(LightningCLI):
                 raise ValueError(f"--run {self.options.run} and --ckpt_path {asked} both name a checkpoint; give one")
             asked = self.options.run
         path, self.checkpoint_words = find_checkpoint(asked, self.logs)
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            defaults = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
-            data = checkpoint["datamodule_hyper_parameters"]
-        except Exception as error:
-            raise ValueError(f"{path} is no checkpoint of this project ({type(error).__name__})") from error
+        checkpoint = read_checkpoint(path)
+        defaults = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
+        data = checkpoint["datamodule_hyper_parameters"]
         defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
         if command != "fit" and path.parent.name == "checkpoints":
             self.run_folder = path.parent.parent
@@ -184,6 +206,44 @@ class ViTCLI(LightningCLI):
         ]
         if changed:  # some would load without an error and be another network
             raise ValueError(f"the weights in {path} belong to another model than asked for: {', '.join(changed)}")
+        if self.resumed is not None:
+            self.resumed_step = checkpoint["global_step"]
+            self.check_resumed(checkpoint["epoch"] + 1, data)
+
+    def find_resumed(self) -> str | None:
+        """Makes the config of the run to be resumed the first one; gives its last checkpoint, if it has one already."""
+        for name in ("run", "ckpt_path"):
+            if self.options[name] is not None:
+                raise ValueError(
+                    f"--resume goes on in the run's own folder; leave --{name} out, which is for a new run"
+                )
+        self.resumed = find_run(self.options.resume, self.logs)
+        config = self.resumed.folder / "config.yaml"
+        if not config.is_file():
+            raise FileNotFoundError(f"{self.resumed.folder} cannot be resumed: it has no config.yaml")
+        self.arguments = ["fit", f"--config={config}", *self.arguments[1:]]
+        self.parse_arguments(self.parser, self.arguments)
+        last = self.resumed.folder / "checkpoints" / "last.ckpt"
+        if last.is_file():
+            return str(last)
+        log.warning("run %s has no checkpoint yet: it starts from the beginning", self.resumed.name)
+        return None
+
+    def check_resumed(self, epochs: int, data: dict[str, Any]) -> None:
+        """Refuses to go on where nothing is left to do, or on another split: its score would be of seen images."""
+        name, trainer = self.options.resume, self.options.trainer
+        if epochs >= trainer.max_epochs > 0 or self.resumed_step >= trainer.max_steps > 0:
+            raise ValueError(f"run {name} has done its {epochs} epochs; to go on give more with --trainer.max_epochs N")
+        changed = [
+            f"data.{option} {self.options.data[option]} (was: {data[option]})"
+            for option in SPLITTING
+            if self.options.data[option] != data[option]
+        ]
+        if changed:
+            raise ValueError(
+                f"run {name} goes on with its own split, but {', '.join(changed)} was asked for; start a new run with "
+                "--ckpt_path if it should learn from other images"
+            )
 
     # Building
 
@@ -194,7 +254,10 @@ class ViTCLI(LightningCLI):
             value = data[name]
             if value is not None and (name != "split" or value.endswith(".csv")):
                 data[name] = str(Path(value).expanduser().resolve())
-        if self.config["subcommand"] == "predict" and self.options.images:
+        command = self.config["subcommand"]
+        if command == "fit" and model.init_from is not None and self.options.ckpt_path is None:
+            model.init_from = str(find_checkpoint(model.init_from, self.logs)[0].resolve())
+        if command == "predict" and self.options.images:
             return
         found = find_classes(data.source, data.root)
         if model.class_names is None:
@@ -210,6 +273,8 @@ class ViTCLI(LightningCLI):
         command = self.config["subcommand"]
         trainer = self.config_init[command].trainer
         check_accelerator(trainer.accelerator)
+        if trainer.gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}; expected norm")
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
         if not is_terminal():
             overrides["enable_progress_bar"] = False
@@ -219,52 +284,100 @@ class ViTCLI(LightningCLI):
         if is_terminal() and trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
         if command == "predict":
-            callbacks.append(PredictionWriter(self.prediction_file(), self.model.class_names))
+            self.writer = PredictionWriter(self.prediction_file(), self.model.class_names)
+            callbacks.append(self.writer)
         if command != "fit":
             overrides["enable_checkpointing"] = False
         elif not trainer.fast_dev_run:
             if trainer.max_epochs == trainer.max_steps == -1:
                 raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
-            facts = None
+            if self.resumed is not None:
+                self.keep_split(self.resumed.folder / "split.csv")
+            if self.options.model.init_from is not None and self.options.ckpt_path is None:
+                self.model.weights_from(self.options.model.init_from)  # refused before there is a run
             if is_further_process():
-                self.run_folder = Path(os.environ[RUN_FOLDER_VARIABLE])
+                self.run_folder = Path(os.environ.get(RUN_FOLDER_VARIABLE, self.logs))  # it is written by the first
             else:
                 self.datamodule.prepare_data()
                 self.datamodule.setup("fit")
-                facts = self.facts()
-                configs = [Path(str(path)) for path in self.options.config or []]
-                self.run_folder = new_run_folder(self.logs, self.options.run, run_stem(configs))
+                self.run_folder = self.open_run_folder()
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
-            callbacks.append(History(self.run_folder, facts))
+            callbacks += [History(self.run_folder, self.facts()), OwnRandomness(), TrainingImages()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")
             if trainer.logger in (None, True):
-                overrides["logger"] = EventLog(self.run_folder)
+                overrides["logger"] = EventLog(self.run_folder, purge_step=self.resumed_step or None)
             overrides["default_root_dir"] = str(self.run_folder)
         self.trainer_defaults["callbacks"] = callbacks
         try:
-            if self.run_folder is not None and command == "fit" and not is_further_process():
+            built = super().instantiate_trainer(**overrides, **kwargs)
+            self.datamodule.device_batch_size(built.world_size)
+            if command == "predict" and built.world_size > 1:
+                raise ValueError(f"predict runs on one device, not on {built.world_size}; leave trainer.devices out")
+            if self.run_folder is not None and self.lock is not None:
                 self.describe_run(self.run_folder)
-            return super().instantiate_trainer(**overrides, **kwargs)
-        except Exception:
-            if self.run_folder is not None and command == "fit" and not is_further_process():
-                shutil.rmtree(self.run_folder)  # nothing has run in it
+        except BaseException as error:
+            self.close_run_folder(new=self.resumed is None)
+            if isinstance(error, TypeError):  # how Lightning refuses values of a wrong type
+                raise ValueError(f"the trainer cannot be built: {error}") from error  # noqa: TRY004  # the user's value
             raise
+        return built
+
+    def open_run_folder(self) -> Path:
+        """Makes the folder of a new run, or takes that of the resumed one, for this process alone.
+
+        Raises:
+            ValueError: The name is taken, or another process trains the run.
+        """
+        if self.resumed is not None:
+            folder = self.resumed.folder
+        else:
+            configs = [Path(str(path)) for path in self.options.config or []]
+            folder = new_run_folder(self.logs, self.options.run, run_stem(configs))
+        self.lock = FileLock(folder / ".lock")
+        try:
+            self.lock.acquire(blocking=False)  # the system lets go of it however the process ends
+        except Timeout:
+            raise ValueError(
+                f"run {folder.name} is being trained by another process; wait for it, or stop it"
+            ) from None
+        return folder
+
+    def close_run_folder(self, *, new: bool) -> None:
+        """Lets go of the run's folder, and removes it when nothing has run in it."""
+        if self.lock is None or self.run_folder is None:
+            return
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+        self.lock = None
+        if new:
+            shutil.rmtree(self.run_folder)
+
+    def keep_split(self, used: Path) -> None:
+        """A resumed run goes on with the images it had, whatever came to the folder since."""
+        if used.is_file():
+            self.datamodule.split, self.datamodule.subset = str(used), None
 
     def describe_run(self, folder: Path) -> None:
         """Writes what is known before the first step: config, split and classes."""
         config = self.options.clone()
-        for key in ("config", "run", "ckpt_path"):
+        for key in ("config", "run", "resume", "ckpt_path"):
             config.pop(key, None)
         text = self._subcommand_parsers["fit"].dump(config, skip_none=False)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         write_split(folder / "split.csv", self.datamodule.samples)
+        if self.datamodule.unreadable:
+            write_unreadable(folder / "unreadable.csv", self.datamodule.unreadable)
         mapping = {str(index): name for index, name in enumerate(self.model.class_names)}
         (folder / "class_mapping.json").write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
 
     def facts(self) -> dict[str, Any]:
-        """What `status.json` says of data and split."""
+        """What `status.json` says of data and split; a resumed run's status says it already."""
         data = self.datamodule
+        if is_further_process():
+            return {}
+        if self.resumed is not None and self.resumed.status:
+            return {**self.resumed.status, "resumed": [*self.resumed.status.get("resumed", []), now()]}
         counts = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
         name = data.root.resolve().name if data.source == "folder" else data.source
         return {
@@ -294,7 +407,8 @@ class ViTCLI(LightningCLI):
         if self.trainer.is_global_zero:
             if self.run_folder is not None:
                 log_to(self.run_folder / "run.log")
-                log.info("run %s in %s", self.run_folder.name, self.run_folder)
+                verb = "resuming run" if self.resumed is not None else "run"
+                log.info("%s %s in %s", verb, self.run_folder.name, self.run_folder)
             if self.datamodule.samples:
                 log.info("data %s", self.datamodule.root)
                 log.info(self.datamodule.describe())
@@ -306,7 +420,10 @@ class ViTCLI(LightningCLI):
             if self.trainer.is_global_zero and self.run_folder is not None:
                 epochs = self.trainer.current_epoch
                 log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
+                log.info("to go on: fit --resume %s", self.run_folder.name)
             raise
+        finally:
+            self.close_run_folder(new=False)
         if self.trainer.is_global_zero and self.run_folder is not None:
             best = read_status(self.run_folder / "status.json").get("best")
             if best:
@@ -388,8 +505,12 @@ def check_accelerator(name: object) -> None:
 
 
 def is_further_process() -> bool:
-    """Whether Lightning started this process for a further device of a run that has its folder already."""
-    return RUN_FOLDER_VARIABLE in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+    """Whether this process serves a further device of a run whose first process keeps the record.
+
+    Lightning starts such processes with a LOCAL_RANK, torchrun all of them with a RANK, SLURM with a SLURM_PROCID;
+    NODE_RANK is what one sets by hand.
+    """
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def device_name(trainer: Trainer) -> str:

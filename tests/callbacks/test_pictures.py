@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
@@ -51,7 +51,8 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, watched: 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     weights = []
-    for callbacks in ([], [TrainingImages()] if watched else []):
+    for looks in (False, watched):
+        callbacks: list[Callback] = [TrainingImages()] if looks else []
         torch.manual_seed(0)
         model = ViTClassifier(class_names=["a", "b"], image_size=8, patch_size=4, dim=8, depth=1, heads=1)
         trainer = Trainer(

@@ -1,13 +1,19 @@
 """Pictures for TensorBoard: what the model is really given."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from vit_lightning.data.transforms import MEAN, STD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Rows and columns of the sheet.
 ROWS, COLUMNS = 4, 6
@@ -32,6 +38,8 @@ class TrainingImages(Callback):
 
 def draw_sheet(images: list[tuple[Tensor, str]]) -> Figure:
     """Normalised images (3, H, W) in a grid, their labels above them."""
+    from matplotlib.figure import Figure  # half a second, needed only here
+
     height, width = images[0][0].shape[1:]
     figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.25) * ROWS), layout="constrained")
     places = figure.subplots(ROWS, COLUMNS).ravel()
