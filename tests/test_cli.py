@@ -87,3 +87,7 @@ def test_ctrl_c_leaves_a_usable_run_and_no_trace(frames: Path, tmp_path: Path) -
     done = run("predict", "--run", "stopped", "--images", str(picture), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert picture.name in done.stdout
+    epochs = history.read_text().count("\n") - 1
+    done = run("fit", "--resume", "stopped", "--trainer.max_epochs", str(epochs + 2), folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert history.read_text().splitlines()[-1].startswith(f"{epochs + 2},")

@@ -66,8 +66,8 @@ def test_label_smoothing_is_for_training_alone() -> None:
     model = classifier(label_smoothing=0.5, init="article").eval()
     x, labels = images(16).tensors
     logged: dict[str, Any] = {}
-    model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
-    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]  # a spy
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # a spy
     smooth = model.training_step((x, labels), 0)
     model.validation_step((x, labels), 0)
     log_probabilities = model(x).log_softmax(dim=-1)

@@ -22,7 +22,7 @@ FREE |= {"class_token", "position_embedding"}
 
 def small(**changes: object) -> VisionTransformer:
     settings: dict[str, object] = {"num_classes": 3, "image_size": 16, "patch_size": 8, "dim": 8, "depth": 2}
-    return VisionTransformer(**(settings | {"heads": 2} | changes))  # type: ignore[arg-type]
+    return VisionTransformer(**(settings | {"heads": 2} | changes))  # type: ignore[arg-type]  # settings of many types
 
 
 def decay_by_name(model: nn.Module, groups: list[dict[str, object]]) -> dict[str, object]:
@@ -45,7 +45,7 @@ def test_biases_norms_class_token_and_positions_are_free_of_decay() -> None:
 def test_every_parameter_is_in_exactly_one_group(decay_all: bool) -> None:
     model = small()
     groups = parameter_groups(model, weight_decay=0.3, decay_all=decay_all)
-    found = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+    found = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]  # a list
     assert len(found) == len(set(found))
     assert set(found) == set(model.parameters())
 

@@ -394,4 +394,4 @@ def test_the_log_folder_is_the_one_here_unless_given(
     make_run(logs, "a")
     monkeypatch.chdir(logs.parent)
     assert main(["show", "a"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == os.path.join("lightning_logs", "a")  # noqa: PTH118
+    assert capsys.readouterr().out.splitlines()[0] == os.path.join("lightning_logs", "a")  # noqa: PTH118  # as the system writes it

@@ -163,6 +163,23 @@ def test_tensorboard_has_the_curves(home: Path) -> None:
     history = rows(home / "lightning_logs/first/history.csv")
     found = [event.value for event in events.Scalars("val/acc")]
     assert found == pytest.approx([float(row["val/acc"]) for row in history], abs=1e-6)
+    assert events.Tags()["images"] == ["train/images"]
+
+
+def test_the_hparams_tab_has_the_best_accuracy_beside_what_was_asked_for(home: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    events = EventAccumulator(str(home / "lightning_logs/first"))
+    events.Reload()
+    (score,) = [event.value for event in events.Scalars("hp/val_acc")]
+    assert score == pytest.approx(status(home / "lightning_logs/first")["best"]["val/acc"])
+    content = events.PluginTagToContent("hparams")
+    asked = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info.hparams
+    assert (asked["lr"].number_value, asked["augment"].string_value) == (0.003, "light")
+    assert "class_names" not in asked
+    metrics = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment.metric_infos
+    assert [metric.name.tag for metric in metrics] == ["hp/val_acc"]
 
 
 def test_checkpoints_are_the_best_and_the_last_and_load_without_pickle(home: Path) -> None:

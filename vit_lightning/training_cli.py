@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
 from vit_lightning.callbacks.history import EventLog, History
+from vit_lightning.callbacks.interruption import DeferredInterrupt
 from vit_lightning.callbacks.pictures import TrainingImages
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.callbacks.randomness import OwnRandomness
@@ -145,7 +146,7 @@ class ViTCLI(LightningCLI):
         """The model's image size is the data's."""
         parser.link_arguments("model.image_size", "data.image_size")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Parses without Lightning's warning that `sys.argv` has words too.
 
         Raises:
@@ -268,7 +269,7 @@ class ViTCLI(LightningCLI):
                 "the data that belongs to the model, or leave model.class_names out to train a new one"
             )
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
         """The Trainer with the run's folder, logger, checkpoints and record."""
         command = self.config["subcommand"]
         trainer = self.config_init[command].trainer
@@ -280,7 +281,7 @@ class ViTCLI(LightningCLI):
             overrides["enable_progress_bar"] = False
         plugins = trainer.plugins or []
         overrides["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [DeferredInterrupt()]
         if is_terminal() and trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
         if command == "predict":
@@ -431,11 +432,11 @@ class ViTCLI(LightningCLI):
                     "best val/acc %.4f in epoch %d; the run is in %s", best["val/acc"], best["epoch"], self.run_folder
                 )
 
-    def validate(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def validate(self, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Scores the validation images."""
         self.score("val", self.trainer.validate, kwargs)
 
-    def test(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def test(self, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Scores the test images, or the validation images where the split has no test part."""
         self.load_split("test")
         part = self.datamodule.test_part
@@ -457,7 +458,7 @@ class ViTCLI(LightningCLI):
         text = " ".join(f"{name} {values[name]:.4f}" for name in ("acc", "f1", "loss"))
         log.info("%s images %d: %s", part, images, text)
 
-    def predict(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def predict(self, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Labels the images asked for, or the run's held-out ones."""
         if self.options.images:
             self.datamodule.predict_paths = find_images(self.options.images)

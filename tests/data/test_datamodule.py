@@ -55,7 +55,7 @@ def ready_made(tmp_path: Path) -> Path:
 
 def data(root: Path | None, stage: str = "fit", **changes: object) -> ImageDataModule:
     settings: dict[str, object] = {"image_size": 8, "batch_size": 4, "num_workers": 0, "val_fraction": 0.2}
-    module = ImageDataModule(root=root and str(root), **(settings | changes))  # type: ignore[arg-type]
+    module = ImageDataModule(root=root and str(root), **(settings | changes))  # type: ignore[arg-type]  # settings of many types
     module.prepare_data()
     module.setup(stage)
     return module
@@ -102,7 +102,7 @@ def test_a_root_wins_over_the_source(root: Path, source: str, monkeypatch: pytes
     module = data(root, source=source, cache_dir=str(tmp_path / "cache"))
     assert module.source == "folder"
     assert module.class_names == list(CLASSES)
-    assert find_classes(source, str(root)) == list(CLASSES)  # type: ignore[arg-type]
+    assert find_classes(source, str(root)) == list(CLASSES)  # type: ignore[arg-type]  # settings of many types
 
 
 def test_kaggle_s_frames_come_from_the_cache_folder(
@@ -224,7 +224,7 @@ def test_of_two_nodes_on_one_disk_one_draws(monkeypatch: pytest.MonkeyPatch, tmp
 )
 def test_numbers_out_of_their_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        ImageDataModule(**settings)  # type: ignore[arg-type]
+        ImageDataModule(**settings)  # type: ignore[arg-type]  # settings of many types
 
 
 def test_numbers_at_the_edge_of_their_range_are_taken() -> None:
@@ -760,7 +760,7 @@ def test_test_falls_back_to_validation(root: Path) -> None:
 @pytest.mark.parametrize(("devices", "share"), [(1, 6), (2, 3), (3, 2), (6, 1)])
 def test_the_batch_is_shared_out_over_devices(root: Path, devices: int, share: int) -> None:
     module = data(root, batch_size=6)
-    module.trainer = SimpleNamespace(world_size=devices, global_rank=0)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(world_size=devices, global_rank=0)  # type: ignore[assignment]  # a stand-in
     loaders = (
         module.train_dataloader(),
         module.val_dataloader(),
@@ -772,7 +772,7 @@ def test_the_batch_is_shared_out_over_devices(root: Path, devices: int, share: i
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(root: Path) -> None:
     module = data(root, batch_size=6)
-    module.trainer = SimpleNamespace(world_size=4)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(world_size=4)  # type: ignore[assignment]  # a stand-in
     with pytest.raises(ValueError, match=r"batch_size 6 cannot be shared .* over 4 devices; choose a multiple of 4"):
         module.train_dataloader()
 

@@ -202,7 +202,7 @@ def test_reports_every_clip(tmp_path: Path) -> None:
 )
 def test_refuses_bad_numbers(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        draw_demo(tmp_path, **arguments)  # type: ignore[arg-type]
+        draw_demo(tmp_path, **arguments)  # type: ignore[arg-type]  # settings of many types
     assert not any(tmp_path.iterdir())
 
 

@@ -113,8 +113,8 @@ def test_blocks_are_held_out_whole(seed: int) -> None:
 def test_guard_frames_leave_training_and_nothing_else(seed: int, guard: int) -> None:
     settings = {"val_fraction": 0.1, "test_fraction": 0.2, "block_length": 10, "seed": seed}
     samples = film("ab" * 100)
-    whole = split_blocks(samples, guard=0, **settings)  # type: ignore[arg-type]
-    found = split_blocks(samples, guard=guard, **settings)  # type: ignore[arg-type]
+    whole = split_blocks(samples, guard=0, **settings)  # type: ignore[arg-type]  # settings of many types
+    found = split_blocks(samples, guard=guard, **settings)  # type: ignore[arg-type]  # settings of many types
     for part in ("val", "test"):
         assert in_part(found, part) == in_part(whole, part)
     held = in_part(whole, "val") | in_part(whole, "test")
@@ -143,7 +143,7 @@ def test_gaps_between_frame_numbers_belong_to_their_blocks() -> None:
 def test_blocks_repeat_with_the_seed_only() -> None:
     samples = film("ab" * 200)
     settings = {"val_fraction": 0.2, "test_fraction": 0.2, "block_length": 10, "guard": 2}
-    one, again, other = (split_blocks(samples, seed=seed, **settings) for seed in (0, 0, 1))  # type: ignore[arg-type]
+    one, again, other = (split_blocks(samples, seed=seed, **settings) for seed in (0, 0, 1))  # type: ignore[arg-type]  # settings of many types
     assert one == again
     assert one != other
 

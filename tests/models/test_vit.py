@@ -22,7 +22,7 @@ def small(**changes: object) -> VisionTransformer:
         "depth": 3,
         "heads": 4,
     }
-    return VisionTransformer(**(settings | changes))  # type: ignore[arg-type]
+    return VisionTransformer(**(settings | changes))  # type: ignore[arg-type]  # settings of many types
 
 
 def copy_from_torchvision(theirs: TorchvisionViT, ours: VisionTransformer) -> dict[str, str]:

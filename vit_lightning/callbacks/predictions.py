@@ -63,7 +63,7 @@ class PredictionWriter(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Prediction,
-        batch: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401  # Lightning's signature
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

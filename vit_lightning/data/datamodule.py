@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal, TypeVar
 import platformdirs
 import torch
 from filelock import FileLock
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from PIL import Image
@@ -398,13 +400,14 @@ class ImageDataModule(LightningDataModule):
             )
         workers = self.num_workers
         if workers is None:  # starting processes costs more than reading a few pictures
-            workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]
+            workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]  # ours have a length
         return DataLoader(
             dataset,
             batch_size=self.device_batch_size(devices),
             shuffle=shuffle,
             sampler=sampler,
             num_workers=workers,
+            worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -415,6 +418,12 @@ class ImageDataModule(LightningDataModule):
         parts = ", ".join(f"{part} {counts[part]:,}" for part in PARTS if part in counts)
         left_out = f"; {len(self.unreadable):,} unreadable files left out" if self.unreadable else ""
         return f"{len(self.samples):,} images, {len(self.class_names)} classes, split {self.split}: {parts}{left_out}"
+
+
+def start_worker(worker: int) -> None:
+    """Seeds a loader process as Lightning would, and leaves Ctrl-C, which reaches all processes, to the main one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pl_worker_init_function(worker)
 
 
 def draw_demo_once(root: Path) -> None:
