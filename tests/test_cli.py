@@ -66,6 +66,7 @@ def test_the_module_s_commands_have_help_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_usable_run_and_no_trace(frames: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored, also by children
     command = [sys.executable, str(ROOT / "cli.py"), "fit", f"--data.root={frames}", "--run=stopped"]
     command += ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.heads=2"]
     command += ["--trainer.max_epochs=100000", "--data.num_workers=2"]
@@ -77,6 +78,7 @@ def test_ctrl_c_leaves_a_usable_run_and_no_trace(frames: Path, tmp_path: Path) -
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert "Traceback" not in out

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from vit_lightning.callbacks.interruption import NOTICE, DeferredInterrupt
 from vit_lightning.data.datamodule import start_worker
+
+
+@pytest.fixture(autouse=True)
+def in_the_foreground() -> Iterator[None]:
+    """A shell has its background jobs ignore Ctrl-C, and the tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Interrupted(LightningModule):
@@ -69,6 +78,21 @@ def test_the_signal_is_python_s_again_after_a_run() -> None:
         enable_model_summary=False,
     ).fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_runs_in_the_background_leaves_ctrl_c_alone() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    module = Interrupted(3)
+    Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        callbacks=[DeferredInterrupt()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
+    assert module.whole == [0, 1, 2, 3]
 
 
 class Shaken(Dataset[int]):

@@ -23,8 +23,12 @@ class DeferredInterrupt(Callback):
         self.asked = False
 
     def take_over(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signal over; Lightning gives it back at the end, as it does with all signals."""
-        if threading.current_thread() is threading.main_thread():
+        """Takes the signal over; Lightning gives it back at the end, as it does with all signals.
+
+        A process that ignores it was started in the background by a shell, whose Ctrl-C is meant for something else.
+        """
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if not ignored and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self.note if trainer.local_rank == 0 else signal.SIG_IGN)
 
     on_train_start = on_validation_start = on_test_start = on_predict_start = take_over
