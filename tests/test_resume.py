@@ -159,7 +159,7 @@ def test_images_that_came_later_stay_out(first: Path) -> None:
     picture = next(Path("data").rglob("*.jpg"))
     for number in range(200, 230):
         shutil.copy(picture, picture.with_name(f"frame{number}.jpg"))
-    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3", "--data.root=data"]) == 0
     assert (first / "split.csv").read_text() == before
 
 
