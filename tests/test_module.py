@@ -210,7 +210,7 @@ class Counted(LightningDataModule):
 def test_balanced_weights_are_scikit_learn_s_and_reach_the_training_loss_alone(label_smoothing: float) -> None:
     model = classifier(class_weights="balanced", init="article", label_smoothing=label_smoothing, lr=0.0)
     data = Counted()
-    batch = data.train_dataloader().dataset[:]  # type: ignore[index]  # a TensorDataset: all nine images
+    batch = data.train_dataloader().dataset[:]  # a TensorDataset: all nine images
     weights = compute_sample_weight("balanced", data.labels.tolist())
     with torch.no_grad():
         logits = model(batch[0])
