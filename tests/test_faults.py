@@ -1,5 +1,6 @@
 """Every fault that users are known to meet ends in one line with what to do, a status above zero, and no new run."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,20 @@ def spoil(content: Callable[[bytes], bytes]) -> Callable[[], object]:
 def logs_as_file() -> None:
     shutil.rmtree("lightning_logs")
     Path("lightning_logs").touch()
+
+
+def odd_name() -> None:
+    picture = first_picture()
+    shutil.copy(os.fsencode(picture), os.fsencode(picture.parent) + b"/bad\xff.jpg")
+
+
+def no_split() -> None:
+    Path("lightning_logs/first/split.csv").unlink()
+
+
+def cut_checkpoints() -> None:
+    for path in Path("lightning_logs/first/checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
 
 
 def half_checkpoint() -> None:
@@ -216,8 +231,52 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("no GPU", None, [*FIT, "--trainer.accelerator=cuda"], ["cuda", "no such GPU", "cpu.yaml"]),
     ("no whole devices", None, [*FIT, "--trainer.devices=zero"], ["devices"]),
     ("no device", None, [*FIT, "--trainer.devices=0"], ["devices='0'"]),
+    (
+        "no step at all",
+        None,
+        [*FIT, "--trainer.accumulate_grad_batches=0"],
+        ["accumulate_grad_batches is 0", "at least 1"],
+    ),
+    ("validation never", None, [*FIT, "--trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch is 0"]),
+    ("clipped to less than nothing", None, [*FIT, "--trainer.gradient_clip_val=-1"], ["gradient_clip_val is -1"]),
+    ("betas beyond 1", None, [*FIT, "--model.betas=[2,3]"], ["betas are [2.0, 3.0]"]),
+    (
+        "misspelt callback",
+        None,
+        [*FIT, "--trainer.callbacks+=EarlyStoping"],
+        ["EarlyStoping", "the name of such a class"],
+    ),
+    (
+        "empty section",
+        write("my.yaml", "model:\ndata: {seed: 1}"),
+        ["fit", "-c=my.yaml"],
+        ["section `model`", "none at all"],
+    ),
+    ("empty root", None, ["fit", "--data.root="], ["data.root is empty"]),
+    ("empty number", None, ["fit", "--model.lr="], ["model.lr is empty", "a number"]),
+    ("name of an old archive", odd_name, FIT, ["bad\\udcff.jpg", "rename it"]),
+    (
+        "split of the run is gone",
+        no_split,
+        ["fit", "--resume=first", "--trainer.max_epochs=2"],
+        ["split.csv", "put it back"],
+    ),
+    (
+        "broken config of a run",
+        write("lightning_logs/first/config.yaml", "a: ["),
+        ["fit", "--resume=first"],
+        ["config.yaml is no"],
+    ),
+    ("both checkpoints cut", cut_checkpoints, ["fit", "--resume=first"], ["no checkpoint in", "can be read"]),
+    ("empty image", None, ["predict", "--images", ""], ["--images has an empty name"]),
+    (
+        "a number as section",
+        write("my.yaml", "model: 3"),
+        ["fit", "-c=my.yaml"],
+        ["section `model` of the config my.yaml"],
+    ),
     ("endless", None, [*FIT, "--trainer.max_epochs=-1"], ["trainer.max_epochs"]),
-    ("no callback", None, [*FIT, "--trainer.callbacks=Foo"], ["trainer.callbacks is Foo"]),
+    ("no callback", None, [*FIT, "--trainer.callbacks=Foo"], ["trainer.callbacks is Foo", "the name of such a class"]),
     ("uneven batches", None, [*FIT, "--trainer.devices=3", "--trainer.strategy=ddp"], ["batch_size 32", "3 devices"]),
     ("no clipping by value", None, [*FIT, "--trainer.gradient_clip_algorithm=value"], ["expected norm"]),
     ("cache is a file", None, ["fit", *TINY, "--data.source=demo", f"--data.cache_dir={PICTURE}"], ["frame0.jpg"]),

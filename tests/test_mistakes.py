@@ -6,7 +6,16 @@ import pytest
 
 from vit_lightning.mistakes import check_configs, explain, nearest
 
-OPTIONS = ["--help", "--config", "--model.depth", "--model.dim", "--model.lr", "--data.root", "--trainer.max_epochs"]
+OPTIONS = [
+    "--help",
+    "--config",
+    "--model.depth",
+    "--model.dim",
+    "--model.lr",
+    "--data.root",
+    "--trainer.max_epochs",
+    "--trainer.min_epochs",
+]
 
 
 @pytest.mark.parametrize(
@@ -17,6 +26,9 @@ OPTIONS = ["--help", "--config", "--model.depth", "--model.dim", "--model.lr", "
         ("--depth", "--model.depth"),
         ("--dept", "--model.depth"),
         ("--trainer.epochs", "--trainer.max_epochs"),
+        ("--epochs", "--trainer.max_epochs"),
+        ("--hlep", "--help"),
+        ("--model.optimizer.lr", None),
         ("--zzzzz", None),
     ],
 )

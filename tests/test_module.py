@@ -233,6 +233,10 @@ def test_balanced_weights_are_scikit_learn_s_and_reach_the_training_loss_alone(l
     assert scores["val/loss"] == pytest.approx(plain.mean().item(), abs=1e-5)
 
 
+def test_balanced_weights_fit_a_model_in_half_precision() -> None:
+    trainer(precision="bf16-true").fit(classifier(class_weights="balanced"), datamodule=Counted())
+
+
 def test_balanced_weights_need_a_data_module_that_counts() -> None:
     with pytest.raises(ValueError, match="ImageDataModule"):
         trainer().fit(classifier(class_weights="balanced"), DataLoader(images(8), batch_size=8))

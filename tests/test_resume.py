@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock
 
 from vit_lightning.cli import main
+from vit_lightning.module import ViTClassifier
 
 TINY = ["--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
 TINY += ["--data.augment=light", "--data.num_workers=0", "--data.batch_size=16", "--data.split=blocks"]
@@ -84,31 +85,36 @@ def test_a_run_goes_on_in_its_folder_and_its_curves(first: Path) -> None:
     assert not (first / ".lock").exists()
 
 
-def test_tensorboard_shows_one_curve_and_the_last_score(first: Path) -> None:
+def scalars(folder: Path, tag: str) -> list[Any]:
+    """What TensorBoard shows of one curve."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
-    events = EventAccumulator(str(first))
+    events = EventAccumulator(str(folder))
     events.Reload()
-    assert [event.step for event in events.Scalars("train/loss_step")] == list(range(9))
-    assert [event.step for event in events.Scalars("val/acc")] == [2, 5, 8]
-    (score,) = [event.value for event in events.Scalars("hp/val_acc")]
+    return list(events.Scalars(tag))
+
+
+def steps(folder: Path, tag: str) -> list[int]:
+    return [event.step for event in scalars(folder, tag)]
+
+
+def test_tensorboard_shows_one_curve_and_the_last_score(first: Path) -> None:
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    assert steps(first, "train/loss_step") == list(range(9))
+    assert steps(first, "val/acc") == [2, 5, 8]
+    (score,) = [event.value for event in scalars(first, "hp/val_acc")]
     assert score == pytest.approx(status(first)["best"]["val/acc"])
 
 
 def test_what_was_written_after_the_last_checkpoint_is_forgotten(first: Path) -> None:
     """As after a kill in the middle of the third epoch."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     shutil.copy(first / "checkpoints/last.ckpt", "kept.ckpt")
     assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
     shutil.copy("kept.ckpt", first / "checkpoints/last.ckpt")
     assert main(["fit", "--resume=first"]) == 0
     assert [row["epoch"] for row in rows(first / "history.csv")] == ["1", "2", "3"]
     assert [int(row["step"]) for row in rows(first / "learning_rate.csv")] == list(range(9))
-    events = EventAccumulator(str(first))
-    events.Reload()
-    assert [event.step for event in events.Scalars("train/loss_step")] == list(range(9))
+    assert steps(first, "train/loss_step") == list(range(9))
 
 
 @pytest.mark.parametrize("move", [False, True])
@@ -134,24 +140,26 @@ def test_a_worse_epoch_does_not_take_the_place_of_the_best(first: Path, move: bo
     assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
-def test_a_resumed_run_draws_other_numbers_than_its_first_epoch(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning would shuffle and augment the third epoch as it did the first."""
-    from vit_lightning.data.datamodule import LabelledImages
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_draws_other_numbers_than_its_first_epoch(
+    first: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Lightning would shuffle and augment the third epoch as it did the first; with workers even before it starts."""
+    seen: list[list[float]] = []
+    original = ViTClassifier.training_step
 
-    orders: list[list[str]] = []
-    original = LabelledImages.__getitem__
+    def spy(self: ViTClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        seen[-1].extend(batch[0].double().sum(dim=(1, 2, 3)).tolist())
+        return original(self, batch, batch_idx)
 
-    def spy(self: LabelledImages, index: int) -> Any:
-        orders[-1].append(self.paths[index])
-        return original(self, index)
-
-    monkeypatch.setattr(LabelledImages, "__getitem__", spy)
+    monkeypatch.setattr(ViTClassifier, "training_step", spy)
+    plain = ["--data.augment=none", f"--data.num_workers={workers}", "--trainer.limit_val_batches=0"]
     for words in (["--config=lightning_logs/first/config.yaml", "--trainer.max_epochs=1"], ["--resume=first"]):
-        orders.append([])
+        seen.append([])
         more = [] if words[0].startswith("--config") else ["--trainer.max_epochs=3"]
-        assert main(["fit", *words, *more, "--trainer.limit_val_batches=0", "--trainer.logger=false"]) == 0
-    assert sorted(orders[0]) == sorted(orders[1])
-    assert orders[0] != orders[1]
+        assert main(["fit", *words, *more, *plain]) == 0
+    assert sorted(seen[0]) == sorted(seen[1])
+    assert seen[0] != seen[1]
 
 
 def test_images_that_came_later_stay_out(first: Path) -> None:
@@ -178,6 +186,61 @@ def test_a_run_without_a_checkpoint_starts_again_in_its_folder(first: Path, caps
     assert main(["fit", "--resume=first"]) == 0
     assert rows(first / "history.csv") == before  # the same seed and nothing else
     assert "no checkpoint yet" in capsys.readouterr().out
+    assert steps(first, "train/loss_step") == list(range(6))
+
+
+def test_after_a_kill_between_the_two_checkpoints_the_later_one_counts(first: Path) -> None:
+    """The third epoch was the best so far, and the process died before last.ckpt was written."""
+    folder = first / "checkpoints"
+    shutil.copy(folder / "last.ckpt", "kept.ckpt")
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    shutil.copy(folder / "last.ckpt", folder / "best.ckpt")
+    shutil.copy("kept.ckpt", folder / "last.ckpt")
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=4"]) == 0
+    assert (first / "run.log").read_text().count("epoch 4/4") == 1
+    assert "epoch 3/4" not in (first / "run.log").read_text()
+
+
+def test_a_damaged_last_checkpoint_leaves_the_best_to_go_on_from(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last, best = first / "checkpoints/last.ckpt", first / "checkpoints/best.ckpt"
+    done = torch.load(best)["epoch"] + 1
+    last.write_bytes(last.read_bytes()[:1000])
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    assert "last.ckpt is no checkpoint" in capsys.readouterr().out
+    assert (first / "run.log").read_text().count("epoch 3/3") == 1
+    assert (first / "run.log").read_text().count(f"epoch {done}/3") == 0
+
+
+@pytest.mark.parametrize("torn", ["1", "2,0.", "\x00\x00\x00"])
+def test_a_power_cut_tears_a_table_and_not_the_run(first: Path, torn: str) -> None:
+    for name in ("history.csv", "learning_rate.csv"):
+        with (first / name).open("a") as file:
+            file.write(torn)
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    assert [row["epoch"] for row in rows(first / "history.csv")] == ["1", "2", "3"]
+    assert [int(row["step"]) for row in rows(first / "learning_rate.csv")] == list(range(9))
+
+
+def test_a_run_that_counts_steps_says_which_limit_it_met(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = "--config=lightning_logs/first/config.yaml"
+    limits = ["--trainer.max_epochs=-1", "--trainer.max_steps=6"]
+    assert main(["fit", config, "--run=steps", *limits]) == 0
+    assert "done its 6 steps" in (line := refused(capsys, "--resume=steps"))
+    assert "--trainer.max_steps N" in line
+    run = first.parent / "steps"
+    before = rows(run / "history.csv")
+    assert main(["fit", "--resume=steps", "--trainer.max_steps=9"]) == 0
+    assert rows(run / "history.csv")[:2] == before
+    assert (run / "run.log").read_text().count("epoch 3  train loss") == 1
+
+
+def test_a_split_s_file_may_be_named_again_by_another_path(first: Path) -> None:
+    shutil.copy(first / "split.csv", "mine.csv")
+    command = ["fit", "--config=lightning_logs/first/config.yaml", "--run=csv", "--data.split=mine.csv"]
+    assert main([*command, "--trainer.max_epochs=1"]) == 0
+    assert main(["fit", "--resume=csv", "--data.split=mine.csv", "--trainer.max_epochs=2"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -189,6 +252,10 @@ def test_a_run_without_a_checkpoint_starts_again_in_its_folder(first: Path, caps
         (["--resume=first", "--ckpt_path=x.ckpt"], ["--ckpt_path"]),
         (["--resume=first", "--trainer.max_epochs=4", "--data.seed=1"], ["own split", "data.seed 1 (was: 0)"]),
         (["--resume=first", "--trainer.max_epochs=4", "--model.depth=2"], ["another model", "depth 2 (saved: 1)"]),
+        (["--resume=first", "--trainer.max_epochs=4", "--model.decay_all=true"], ["decay_all", "cannot be changed"]),
+        (["--resume=first", "--trainer.max_epochs=4", "--model.init_from=first"], ["init_from", "cannot be changed"]),
+        (["--resume=first", "--trainer.max_epochs=4", "--model.betas=[2,3]"], ["betas are [2.0, 3.0]"]),
+        (["--resume=lightning_logs/first/checkpoints/best.ckpt"], ["a run's name or folder", "--ckpt_path"]),
         (["--resume=empty", "--trainer.max_epochs=4"], ["empty", "no config.yaml"]),
         (["--resume=first", "--trainer.max_epoch=4", "--model.lt=1"], ["--model.lt", "--model.lr"]),
     ],
@@ -202,6 +269,20 @@ def test_what_cannot_go_on_says_why_and_touches_nothing(
     for word in words:
         assert word in line
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_what_fails_before_training_begins_leaves_the_run_as_it_was(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is: the run is neither failed now, nor has it taken the flags over."""
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file() and path.name != "run.log"}
+
+    def fail(self: ViTClassifier) -> None:
+        raise ValueError("the optimizer cannot be built")
+
+    monkeypatch.setattr(ViTClassifier, "configure_optimizers", fail)
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3", "--model.lr=0.5"]) == 2
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(first: Path, capsys: pytest.CaptureFixture[str]) -> None:

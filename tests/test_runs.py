@@ -395,3 +395,13 @@ def test_the_log_folder_is_the_one_here_unless_given(
     monkeypatch.chdir(logs.parent)
     assert main(["show", "a"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == os.path.join("lightning_logs", "a")  # noqa: PTH118  # as the system writes it
+
+
+def test_a_status_with_strange_values_does_not_hide_the_other_runs(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(logs, "a")
+    make_run(logs, "b")
+    (logs / "b/status.json").write_text('{"state": "finished", "best": "no", "data": null, "split": 3}')
+    assert main(["--logdir", str(logs)]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if line} >= {"a", "b"}

@@ -576,3 +576,16 @@ def test_evaluating_twice_leaves_the_run_s_config_alone(first: Path) -> None:
     before = (first / "config.yaml").read_bytes()
     assert [main(["test"]), main(["test"]), main(["validate", "--model.lr=1"])] == [0, 0, 0]
     assert (first / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("variable", ["SLURM_PROCID", "NODE_RANK"])
+def test_a_variable_of_another_job_does_not_hide_the_run(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    """`srun` numbers tasks that have nothing to do with one another, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "1")
+    run = fit(frames, "--run=mine", "--trainer.max_epochs=1")
+    assert {path.name for path in Path("lightning_logs").iterdir()} == {"mine"}
+    assert {path.name for path in run.iterdir()} >= CONTRACT
+    assert "epoch 1/1" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vit_lightning.data.images import load_image
-from vit_lightning.data.index import FORMATS, images_below, is_image, other_files
+from vit_lightning.data.index import FORMATS, images_below, is_image, named, other_files
 from vit_lightning.data.transforms import eval_transform
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
@@ -92,9 +92,11 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if not pattern:
+            raise ValueError("--images has an empty name; give image files, folders or quoted globs")
         path = Path(pattern).expanduser()
         if path.is_file():
-            images = [path]
+            images = [named(path)]
         elif path.is_dir():
             images = list(images_below(path))
         else:

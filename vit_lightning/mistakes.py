@@ -20,11 +20,13 @@ TYPES = {
 
 def nearest(name: str, options: Sequence[str]) -> str | None:
     """The option that was probably meant: of the most similar spelling, for `--dept` without its section too."""
+    if name.endswith(("epoch", "epochs")):
+        return "--trainer.max_epochs"  # the nearest by its letters is min_epochs
     if "." not in name:
-        words = {option.rpartition(".")[2]: option for option in reversed(options)}
-        near = difflib.get_close_matches(name.lstrip("-"), words, n=1)
+        words = {option.rpartition(".")[2].lstrip("-"): option for option in reversed(options)}
+        near = difflib.get_close_matches(name.lstrip("-"), words, n=1, cutoff=0.65)
         return words[near[0]] if near else None
-    return next(iter(difflib.get_close_matches(name, options, n=1)), None)
+    return next(iter(difflib.get_close_matches(name, options, n=1, cutoff=0.7)), None)
 
 
 def explain(message: str, options: Sequence[str]) -> str:
@@ -51,7 +53,10 @@ def explain(message: str, options: Sequence[str]) -> str:
     if valueless := re.search(r"argument (?:-\w/)?(--\S+): expected", message):
         return f"{valueless[1]} needs a value after it"
     value = re.search(r'Parser key "([^"]+)": (.*)', message)
-    if value and (found := re.search(r"(?:Got|Given) value: (.*)$", value[2])):
+    if value and (found := re.search(r"(?:Got|Given) value:(.*)$", value[2])):
+        shown = found[1].strip() or "empty"
+        if "Expected a dot import path" in message or "subclass" in message or "callbacks" in value[1]:
+            return f"{value[1]} is {shown}; expected the name of such a class, and its arguments where it needs them"
         choices, kinds = [], []
         for expected in re.findall(r"Expected an? (typing\.Literal\[.*?\]|<class '[^']+'>)", value[2]):
             if expected.startswith("typing"):
@@ -62,7 +67,7 @@ def explain(message: str, options: Sequence[str]) -> str:
         if choices:
             kinds.insert(0, f"one of {', '.join(dict.fromkeys(choices))}")
         if kinds:
-            return f"{value[1]} is {found[1]}; expected {' or '.join(dict.fromkeys(kinds))}"
+            return f"{value[1]} is {shown}; expected {' or '.join(dict.fromkeys(kinds))}"
     return message
 
 
@@ -97,3 +102,9 @@ def check_configs(words: Sequence[str]) -> None:
                 f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
                 "configs/demo.yaml"
             )
+        for section in ("trainer", "model", "data"):
+            if section in content and not isinstance(content[section], dict):
+                raise ValueError(  # what a file holds is a value
+                    f"the section `{section}` of the config {name} holds no settings; expected lines such as "
+                    "`depth: 6` below `model:`, or none at all"
+                )

@@ -107,6 +107,8 @@ class ViTClassifier(LightningModule):
         for name, rate in (("warmup_fraction", warmup_fraction), ("label_smoothing", label_smoothing)):
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} is {rate}; it lies in [0, 1)")
+        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"betas are {list(betas)}; they are two numbers in [0, 1), as in [0.9,0.999]")
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             if value < 0.0:
                 raise ValueError(f"{name} is {value}; it has to be 0 or more")
@@ -208,7 +210,7 @@ class ViTClassifier(LightningModule):
             loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         else:  # over the images, not over their weights, so that it does not matter which of them share a batch
             weights = class_weights.to(logits.device)
-            loss = F.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
+            loss = F.cross_entropy(logits.float(), labels, weights, label_smoothing=label_smoothing, reduction="sum")
             loss = loss / len(labels)
         metrics.update(logits, labels)
         mean_loss.update(loss.detach().expand(len(labels)))  # over images; with "disable" it ignores weights

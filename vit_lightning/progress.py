@@ -21,6 +21,8 @@ NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
     r".*Starting from v1\.9\.0, `tensorboardX` has been removed",
     r".*Be aware that when using `ckpt_path`",
+    r".*ModelCheckpoint.* could not find the monitored key",
+    r".*Total length of `list` across ranks is zero",
     r".*You have overridden .* in `LightningModule` but have passed in",
 )
 

@@ -74,7 +74,10 @@ def read_status(path: Path) -> dict[str, Any]:
         status = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return status if isinstance(status, dict) else {}
+    if not isinstance(status, dict):
+        return {}
+    sections = ("best", "last", "data", "split")  # what somebody else has put there instead says nothing either
+    return {name: value for name, value in status.items() if name not in sections or isinstance(value, dict)}
 
 
 def write_status(folder: Path, status: dict[str, Any]) -> None:

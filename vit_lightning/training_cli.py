@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
@@ -166,6 +169,11 @@ class ViTCLI(LightningCLI):
         return self.config[self.config["subcommand"]]
 
     @property
+    def further(self) -> bool:
+        """Whether another process keeps this run's record."""
+        return is_further_process(self.options.trainer)
+
+    @property
     def logs(self) -> Path:
         """The folder of runs."""
         return Path(self.options.trainer.default_root_dir or ".") / LOG_FOLDER
@@ -209,7 +217,7 @@ class ViTCLI(LightningCLI):
             raise ValueError(f"the weights in {path} belong to another model than asked for: {', '.join(changed)}")
         if self.resumed is not None:
             self.resumed_step = checkpoint["global_step"]
-            self.check_resumed(checkpoint["epoch"] + 1, data)
+            self.check_resumed(checkpoint)
 
     def find_resumed(self) -> str | None:
         """Makes the config of the run to be resumed the first one; gives its last checkpoint, if it has one already."""
@@ -218,27 +226,51 @@ class ViTCLI(LightningCLI):
                 raise ValueError(
                     f"--resume goes on in the run's own folder; leave --{name} out, which is for a new run"
                 )
+        if self.options.resume.endswith(".ckpt"):
+            raise ValueError(
+                f"--resume takes a run's name or folder, not {self.options.resume}: it goes on from the run's last "
+                "checkpoint; --ckpt_path starts a new run from any"
+            )
         self.resumed = find_run(self.options.resume, self.logs)
         config = self.resumed.folder / "config.yaml"
         if not config.is_file():
             raise FileNotFoundError(f"{self.resumed.folder} cannot be resumed: it has no config.yaml")
         self.arguments = ["fit", f"--config={config}", *self.arguments[1:]]
+        check_configs(self.arguments)
         self.parse_arguments(self.parser, self.arguments)
-        last = self.resumed.folder / "checkpoints" / "last.ckpt"
-        if last.is_file():
-            return str(last)
+        folder = self.resumed.folder / "checkpoints"
+        steps: dict[Path, int] = {}
+        for path in (folder / "last.ckpt", folder / "best.ckpt"):
+            try:
+                if path.is_file():
+                    steps[path] = read_checkpoint(path)["global_step"]
+            except ValueError as error:
+                log.warning("%s", error)
+        if steps:  # after a kill between the two, best is the later one
+            return str(max(steps, key=lambda path: steps[path]))
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"no checkpoint in {folder} can be read; start a new run with fit --config {config}")
         log.warning("run %s has no checkpoint yet: it starts from the beginning", self.resumed.name)
         return None
 
-    def check_resumed(self, epochs: int, data: dict[str, Any]) -> None:
+    def check_resumed(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on where nothing is left to do, or on another split: its score would be of seen images."""
-        name, trainer = self.options.resume, self.options.trainer
-        if epochs >= trainer.max_epochs > 0 or self.resumed_step >= trainer.max_steps > 0:
-            raise ValueError(f"run {name} has done its {epochs} epochs; to go on give more with --trainer.max_epochs N")
+        name, trainer, epochs = self.options.resume, self.options.trainer, checkpoint["epoch"] + 1
+        for limit, done in (("max_epochs", epochs), ("max_steps", checkpoint["global_step"])):
+            if done >= (trainer[limit] or -1) > 0:
+                raise ValueError(f"run {name} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
+        model = checkpoint["hyper_parameters"]
+        for option in ("decay_all", "init_from"):
+            if self.options.model[option] != model[option]:
+                raise ValueError(
+                    f"run {name} began with model.{option} {model[option]}, which cannot be changed while it goes on; "
+                    "leave it out, or start a new run"
+                )
+        data = checkpoint["datamodule_hyper_parameters"]
         changed = [
             f"data.{option} {self.options.data[option]} (was: {data[option]})"
             for option in SPLITTING
-            if self.options.data[option] != data[option]
+            if absolute(self.options.data[option]) != absolute(data[option])
         ]
         if changed:
             raise ValueError(
@@ -250,11 +282,15 @@ class ViTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Takes the classes from the data, or holds the model's against them."""
+        if self.further:
+            set_up_logging(quiet=True)
+        if self.options.data.root == "":
+            raise ValueError("data.root is empty; give the folder that holds the class folders")
         model, data = self.options.model, self.options.data
-        for name in ("root", "cache_dir", "split"):  # what is saved has to be found from any working folder
-            value = data[name]
-            if value is not None and (name != "split" or value.endswith(".csv")):
-                data[name] = str(Path(value).expanduser().resolve())
+        for name in ("root", "cache_dir"):  # what is saved has to be found from any working folder
+            if data[name] is not None:
+                data[name] = str(Path(data[name]).expanduser().resolve())
+        data.split = absolute(data.split)
         command = self.config["subcommand"]
         if command == "fit" and model.init_from is not None and self.options.ckpt_path is None:
             model.init_from = str(find_checkpoint(model.init_from, self.logs)[0].resolve())
@@ -274,6 +310,9 @@ class ViTCLI(LightningCLI):
         command = self.config["subcommand"]
         trainer = self.config_init[command].trainer
         check_accelerator(trainer.accelerator)
+        for option, least in (("accumulate_grad_batches", 1), ("check_val_every_n_epoch", 1), ("gradient_clip_val", 0)):
+            if (trainer[option] if trainer[option] is not None else least) < least:
+                raise ValueError(f"trainer.{option} is {trainer[option]}; it has to be at least {least}")
         if trainer.gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}; expected norm")
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
@@ -292,22 +331,25 @@ class ViTCLI(LightningCLI):
         elif not trainer.fast_dev_run:
             if trainer.max_epochs == trainer.max_steps == -1:
                 raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
-            if self.resumed is not None:
+            if self.resumed is not None and self.options.ckpt_path is not None:
                 self.keep_split(self.resumed.folder / "split.csv")
             if self.options.model.init_from is not None and self.options.ckpt_path is None:
                 self.model.weights_from(self.options.model.init_from)  # refused before there is a run
-            if is_further_process():
+            if self.further:
                 self.run_folder = Path(os.environ.get(RUN_FOLDER_VARIABLE, self.logs))  # it is written by the first
             else:
                 self.datamodule.prepare_data()
                 self.datamodule.setup("fit")
                 self.run_folder = self.open_run_folder()
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
-            callbacks += [History(self.run_folder, self.facts()), OwnRandomness(), TrainingImages()]
+            describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
+            callbacks += [History(self.run_folder, self.facts(), describe), OwnRandomness(), TrainingImages()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")
             if trainer.logger in (None, True):
-                overrides["logger"] = EventLog(self.run_folder, purge_step=self.resumed_step or None)
+                overrides["logger"] = EventLog(
+                    self.run_folder, purge_step=None if self.resumed is None else self.resumed_step
+                )
             overrides["default_root_dir"] = str(self.run_folder)
         self.trainer_defaults["callbacks"] = callbacks
         try:
@@ -315,7 +357,7 @@ class ViTCLI(LightningCLI):
             self.datamodule.device_batch_size(built.world_size)
             if command == "predict" and built.world_size > 1:
                 raise ValueError(f"predict runs on one device, not on {built.world_size}; leave trainer.devices out")
-            if self.run_folder is not None and self.lock is not None:
+            if self.run_folder is not None and self.lock is not None and self.resumed is None:
                 self.describe_run(self.run_folder)
         except BaseException as error:
             self.close_run_folder(new=self.resumed is None)
@@ -356,8 +398,12 @@ class ViTCLI(LightningCLI):
 
     def keep_split(self, used: Path) -> None:
         """A resumed run goes on with the images it had, whatever came to the folder since."""
-        if used.is_file():
-            self.datamodule.split, self.datamodule.subset = str(used), None
+        if not used.is_file():
+            raise FileNotFoundError(
+                f"{used} is missing, and without it the run cannot keep the split it had; put it back, or start a new "
+                "run with --ckpt_path"
+            )
+        self.datamodule.split, self.datamodule.subset = str(used), None
 
     def describe_run(self, folder: Path) -> None:
         """Writes what is known before the first step: config, split and classes."""
@@ -365,20 +411,25 @@ class ViTCLI(LightningCLI):
         for key in ("config", "run", "resume", "ckpt_path"):
             config.pop(key, None)
         text = self._subcommand_parsers["fit"].dump(config, skip_none=False)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        temporary = folder / ".config.yaml"  # other processes of the run may be reading the old one
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / "config.yaml")
         write_split(folder / "split.csv", self.datamodule.samples)
         if self.datamodule.unreadable:
-            write_unreadable(folder / "unreadable.csv", self.datamodule.unreadable)
+            table = folder / "unreadable.csv"
+            write_unreadable(table, self.datamodule.unreadable, append=table.is_file())  # of a resumed run
         mapping = {str(index): name for index, name in enumerate(self.model.class_names)}
         (folder / "class_mapping.json").write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
 
     def facts(self) -> dict[str, Any]:
         """What `status.json` says of data and split; a resumed run's status says it already."""
         data = self.datamodule
-        if is_further_process():
+        if self.further:
             return {}
-        if self.resumed is not None and self.resumed.status:
-            return {**self.resumed.status, "resumed": [*self.resumed.status.get("resumed", []), now()]}
+        if self.resumed is not None and "split" in self.resumed.status:
+            status = self.resumed.status
+            told = {"resumed": [*status.get("resumed", []), now()]}
+            return {**status, **told, "data": {**status.get("data", {}), "root": str(data.root)}}
         counts = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
         name = data.root.resolve().name if data.source == "folder" else data.source
         return {
@@ -417,7 +468,9 @@ class ViTCLI(LightningCLI):
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         try:
             self.trainer.fit(**kwargs)
-        except SystemExit:  # Lightning's end after Ctrl-C; its callbacks have run
+        except (SystemExit, SIGTERMException):  # Lightning's end after Ctrl-C; its callbacks have run
+            if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
+                launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
                 epochs = self.trainer.current_epoch
                 log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
@@ -431,6 +484,8 @@ class ViTCLI(LightningCLI):
                 log.info(
                     "best val/acc %.4f in epoch %d; the run is in %s", best["val/acc"], best["epoch"], self.run_folder
                 )
+            else:
+                log.info("the run is in %s", self.run_folder)
 
     def validate(self, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Scores the validation images."""
@@ -471,7 +526,7 @@ class ViTCLI(LightningCLI):
 
     def load_split(self, stage: str) -> None:
         """Lists and splits the images before the Trainer does, to say early what is missing."""
-        if not is_further_process():
+        if not self.further:
             self.datamodule.prepare_data()
         self.datamodule.setup(stage)
 
@@ -490,6 +545,13 @@ def as_list(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+def absolute(split: object) -> object:
+    """A split's file by its whole path; kinds of split, and all else, as they are."""
+    if isinstance(split, str) and split.endswith(".csv"):
+        return str(Path(split).expanduser().resolve())
+    return split
+
+
 def check_accelerator(name: object) -> None:
     """Refuses a GPU that the machine does not have.
 
@@ -505,13 +567,17 @@ def check_accelerator(name: object) -> None:
         )
 
 
-def is_further_process() -> bool:
+def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace
     """Whether this process serves a further device of a run whose first process keeps the record.
 
-    Lightning starts such processes with a LOCAL_RANK, torchrun all of them with a RANK, SLURM with a SLURM_PROCID;
-    NODE_RANK is what one sets by hand.
+    Lightning starts such processes with a LOCAL_RANK, torchrun all of them with a RANK. SLURM's SLURM_PROCID, and
+    NODE_RANK, which one sets by hand, may be there without meaning this run: they count only where the trainer's
+    options ask for more than one device.
     """
-    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    names = ["RANK", "LOCAL_RANK"]
+    if trainer is not None and (str(trainer.num_nodes), str(trainer.devices)) != ("1", "1"):
+        names += ["NODE_RANK", "SLURM_PROCID"]
+    return any(os.environ.get(name, "0") != "0" for name in names)
 
 
 def device_name(trainer: Trainer) -> str:

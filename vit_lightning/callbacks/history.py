@@ -2,9 +2,11 @@
 
 import csv
 import logging
+import math
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +63,33 @@ class History(Callback):
         folder: The run's folder, which exists.
         facts: What `status.json` says of data and split, beside the run's own progress; a run that goes on has its
             former status here.
+        on_begin: Called when training begins, after a checkpoint was taken in: until then nothing of a run that goes
+            on is changed.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, facts: dict[str, Any] | None = None, on_begin: Callable[[], None] | None = None
+    ) -> None:
         self.folder = folder
+        self.on_begin = on_begin
+        self.untouched = bool(facts and "state" in facts)
         self.status: dict[str, Any] = {"state": "running", "started": now()} | (facts or {}) | {"state": "running"}
         self.status.pop("ended", None)
         self.rows: list[dict[str, float]] = []
         self.rates: list[tuple[int, float]] = []
         self.unwritten_rates = 0
         self.epoch_began = 0.0
+        self.in_epoch = False
+        self.epochs_done = 0
         self.validated = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """How far the run had come."""
+        self.epochs_done = checkpoint["epoch"] + 1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run is under way."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not self.untouched:
             self.status |= {"epochs": 0, "max_epochs": trainer.max_epochs}
             write_status(self.folder, self.status)
 
@@ -83,8 +97,12 @@ class History(Callback):
         """Begins the tables; a run that goes on keeps its rows up to the checkpoint, and forgets later ones."""
         if not trainer.is_global_zero:
             return
+        self.untouched = False
+        if self.on_begin is not None:
+            self.on_begin()
+        self.status["max_epochs"] = trainer.max_epochs
         history, rates = self.folder / "history.csv", self.folder / "learning_rate.csv"
-        self.rows = [row for row in read_numbers(history) if row["epoch"] <= trainer.current_epoch]
+        self.rows = [row for row in read_numbers(history) if row["epoch"] <= self.epochs_done]
         self.rates = [(int(row["step"]), row["lr"]) for row in read_numbers(rates) if row["step"] < trainer.global_step]
         write_rows(history, [("epoch", *SCORES), *map(history_row, self.rows)])
         write_rows(rates, [("step", "lr"), *self.rates])
@@ -93,6 +111,7 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the epoch's clock."""
         self.epoch_began = time.perf_counter()
+        self.in_epoch = True
         self.validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -117,18 +136,24 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
+        if not self.in_epoch:
+            return  # Lightning ends the last epoch of a checkpoint once more
+        self.in_epoch = False
         self.rows.append({"epoch": float(epoch), **scores})
         write_rows(self.folder / "history.csv", [history_row(self.rows[-1])], append=True)
         self.write_rates()
 
         self.tell_progress()
         improved = "best" in self.status and self.status["best"]["epoch"] == epoch
-        line = f"epoch {epoch:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
+        of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        line = f"epoch {epoch:>{max(1, len(of_all) - 1)}}{of_all}"
         for part in ("train", "val"):
             if f"{part}/loss" in scores:
                 line += f"  {part} loss {scores[f'{part}/loss']:.3f}"
             if f"{part}/acc" in scores:
                 line += f" acc {scores[f'{part}/acc']:.3f}"
+        if not math.isfinite(scores.get("train/loss", 0.0)):
+            log.warning("the training loss is no number any more; stop the run and lower --model.lr")
         seconds = time.perf_counter() - self.epoch_began
         log.info("%s  %s%s", line, f"{seconds:.0f}s", " *" if improved else "")  # within 80 columns
 
@@ -144,16 +169,20 @@ class History(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run went through."""
         if trainer.is_global_zero:
+            if not self.rates:
+                log.warning("nothing was trained: there was no batch, or the checkpoint has done its epochs")
             self.close("finished", trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped or broke; what it has so far is kept."""
-        if trainer.is_global_zero and self.status["state"] == "running":
+        if trainer.is_global_zero and self.status["state"] == "running" and not self.untouched:
             stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
             self.close("interrupted" if stopped else "failed", trainer)
 
     def close(self, state: str, trainer: Trainer) -> None:
         """Writes the final state, the remaining learning rates, the curves and TensorBoard's row for the run."""
+        if self.untouched:
+            return
         self.write_rates()
         if "best" in self.status:
             for logger in trainer.loggers:
@@ -187,11 +216,13 @@ def write_rows(path: Path, rows: Sequence[Sequence[object]], *, append: bool = F
 
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
-    """Rows of a CSV file of numbers, without empty cells; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    """Rows of a CSV file of numbers, without empty cells, up to one that a power cut tore; none without a file."""
+    rows: list[dict[str, float]] = []
+    with suppress(FileNotFoundError, ValueError, csv.Error):
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        for row in csv.DictReader(whole.splitlines()):
+            rows.append({name: float(cell) for name, cell in row.items() if cell})
+    return rows
 
 
 def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, float]], path: Path) -> None:

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
 from vit_lightning.data import demo, kaggle
@@ -177,6 +177,7 @@ class ImageDataModule(LightningDataModule):
         self.unreadable: dict[str, str] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
+        self.first_epoch = 0
 
     def prepare_data(self) -> None:
         """Downloads or draws what is not there yet, and opens every picture that was not opened before.
@@ -364,6 +365,14 @@ class ImageDataModule(LightningDataModule):
         assert self.root is not None, "setup comes first"
         return LabelledImages(self.part(part), self.root, self.class_names, transform)
 
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: the epoch to go on with."""
+        return {"epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on with that epoch's order."""
+        self.first_epoch = state_dict["epoch"]
+
     def device_batch_size(self, devices: int) -> int:
         """What a device takes of `batch_size`.
 
@@ -393,18 +402,22 @@ class ImageDataModule(LightningDataModule):
         Lightning's own sampler repeats some, so that every device has the same number: a score would count them twice.
         """
         devices = self.trainer.world_size if self.trainer else 1
-        sampler = None
-        if self.trainer and devices > 1 and not shuffle:
-            sampler = UnrepeatedDistributedSampler(
-                dataset, num_replicas=devices, rank=self.trainer.global_rank, shuffle=False
-            )
+        sampler: DistributedSampler[Item] | None = None
+        if self.trainer and devices > 1:
+            rank = self.trainer.global_rank
+            if shuffle:
+                seed = int(os.getenv("PL_GLOBAL_SEED", "0"))
+                sampler = DistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=True, seed=seed)
+                sampler.set_epoch(self.first_epoch)  # Lightning does, too late for the first epoch of a resumed run
+            else:
+                sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
         workers = self.num_workers
         if workers is None:  # starting processes costs more than reading a few pictures
             workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]  # ours have a length
         return DataLoader(
             dataset,
             batch_size=self.device_batch_size(devices),
-            shuffle=shuffle,
+            shuffle=shuffle and sampler is None,
             sampler=sampler,
             num_workers=workers,
             worker_init_fn=start_worker,

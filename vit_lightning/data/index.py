@@ -110,10 +110,23 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
 
 
+def named(path: Path) -> Path:
+    """The path, if it can be written into a file.
+
+    Raises:
+        ValueError: Its name is no UTF-8, as those from old archives are.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the file {str(path)!a} has a name that is no UTF-8; rename it") from None
+    return path
+
+
 def images_below(folder: Path) -> Iterator[Path]:
     """All image files below a folder, subfolders included, sorted."""
     return (
-        path
+        named(path)
         for path in sorted(folder.rglob("*"), key=Path.as_posix)  # the same order on every system
         if is_image(path) and not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts[:-1])
     )
