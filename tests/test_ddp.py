@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,56 @@ if __name__ == "__main__":
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=True)
         assert ((tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()) is same
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_two_processes_has_an_order_of_its_own(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning starts loader processes before it tells the sampler which epoch it is."""
+    (tmp_path / "spy.py").write_text(
+        """
+from lightning.pytorch import Callback
+
+class Spy(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        with open(f"{trainer.global_rank}-{trainer.current_epoch}.txt", "a") as file:
+            print(batch[0].double().sum(dim=(1, 2, 3)).tolist(), file=file)
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plain = [word for word in TINY if "workers" not in word and "augment" not in word]
+    plain += ["--data.augment=none", "--data.num_workers=1", f"--data.root={frames}", "--trainer.callbacks=spy.Spy"]
+    cli("fit", "--run=two", *plain, *TWO, "--trainer.max_epochs=1", folder=tmp_path)
+    cli("fit", "--resume=two", "--trainer.max_epochs=2", folder=tmp_path)
+    for rank in (0, 1):
+        assert (tmp_path / f"{rank}-0.txt").read_text() != (tmp_path / f"{rank}-1.txt").read_text()
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_first_of_two_processes_ends_both(frames: Path, tmp_path: Path) -> None:
+    """Lightning's own way speaks to the second in the middle of whatever that does, and may wait for ever."""
+    command = [sys.executable, str(ROOT / "cli.py"), "fit", f"--data.root={frames}", "--run=stopped", *TINY, *TWO]
+    process = subprocess.Popen(
+        [*command, "--trainer.max_epochs=100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    run = tmp_path / "lightning_logs/stopped"
+    deadline = time.monotonic() + 120
+    while not ((run / "history.csv").is_file() and (run / "history.csv").read_text().count("\n") > 2):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)  # ends when both have let go of their output
+    assert process.returncode == 143, out
+    assert "to go on: fit --resume stopped" in out
+    assert "Traceback" not in out
+    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+    assert not (run / ".lock").exists()
 
 
 @pytest.mark.slow

@@ -402,6 +402,7 @@ class ImageDataModule(LightningDataModule):
         Lightning's own sampler repeats some, so that every device has the same number: a score would count them twice.
         """
         devices = self.trainer.world_size if self.trainer else 1
+        batch_size = self.device_batch_size(devices)
         sampler: DistributedSampler[Item] | None = None
         if self.trainer and devices > 1:
             rank = self.trainer.global_rank
@@ -416,7 +417,7 @@ class ImageDataModule(LightningDataModule):
             workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]  # ours have a length
         return DataLoader(
             dataset,
-            batch_size=self.device_batch_size(devices),
+            batch_size=batch_size,
             shuffle=shuffle and sampler is None,
             sampler=sampler,
             num_workers=workers,
