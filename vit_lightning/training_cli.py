@@ -220,7 +220,7 @@ class ViTCLI(LightningCLI):
             self.check_resumed(checkpoint)
 
     def find_resumed(self) -> str | None:
-        """Makes the config of the run to be resumed the first one; gives its last checkpoint, if it has one already."""
+        """Makes the config of the run to be resumed the first one; gives its later checkpoint, if it has one."""
         for name in ("run", "ckpt_path"):
             if self.options[name] is not None:
                 raise ValueError(

@@ -44,13 +44,8 @@ class Interrupted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
-@pytest.mark.parametrize("method", ["fit", "predict"])
-@pytest.mark.parametrize(("times", "whole"), [(1, [0, 1]), (2, [0])])
-def test_one_ctrl_c_lets_the_batch_end_and_two_do_not(
-    method: str, times: int, whole: list[int], capfd: pytest.CaptureFixture[str]
-) -> None:
-    module = Interrupted(times)
-    trainer = Trainer(
+def trainer() -> Trainer:
+    return Trainer(
         accelerator="cpu",
         max_epochs=1,
         logger=False,
@@ -59,8 +54,17 @@ def test_one_ctrl_c_lets_the_batch_end_and_two_do_not(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+@pytest.mark.parametrize(("times", "whole"), [(1, [0, 1]), (2, [0])])
+def test_one_ctrl_c_lets_the_batch_end_and_two_do_not(
+    method: str, times: int, whole: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = Interrupted(times)
+    interrupted = trainer()
     with pytest.raises(SystemExit):
-        getattr(trainer, method)(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
+        getattr(interrupted, method)(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
     assert module.whole == whole
     if method == "fit":
         assert module.weight.item() == -len(whole)  # what was begun is in the weights, what was not is not
@@ -70,28 +74,14 @@ def test_one_ctrl_c_lets_the_batch_end_and_two_do_not(
 
 def test_the_signal_is_python_s_again_after_a_run() -> None:
     module = Interrupted(0)
-    Trainer(
-        accelerator="cpu",
-        fast_dev_run=True,
-        callbacks=[DeferredInterrupt()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
+    trainer().fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_runs_in_the_background_leaves_ctrl_c_alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     module = Interrupted(3)
-    Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        callbacks=[DeferredInterrupt()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
+    trainer().fit(module, DataLoader(TensorDataset(torch.zeros(4, 1))))
     assert module.whole == [0, 1, 2, 3]
 
 
