@@ -10,7 +10,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from vit_lightning.models import vit
-from vit_lightning.models.vit import DropPath, MultiHeadSelfAttention, VisionTransformer, resample_positions
+from vit_lightning.models.vit import Dropout, DropPath, MultiHeadSelfAttention, VisionTransformer, resample_positions
 
 
 def small(**changes: object) -> VisionTransformer:
@@ -87,13 +87,68 @@ def test_the_article_s_configuration_has_its_parameter_count() -> None:
 @pytest.mark.parametrize("tokens", [1, 7, 50])
 def test_fused_and_written_out_attention_agree(tokens: int) -> None:
     torch.manual_seed(1)
-    attention = MultiHeadSelfAttention(dim=24, heads=3).eval()
+    attention = MultiHeadSelfAttention(dim=24, heads=3).eval().double()
     torch.nn.init.normal_(attention.qkv.weight)  # scores far from uniform
-    x = torch.randn(2, tokens, 24)
+    x = torch.randn(2, tokens, 24).double()
     output, weights = attention.written_out(x)
-    torch.testing.assert_close(attention(x), output, atol=1e-5, rtol=0)
+    torch.testing.assert_close(attention(x), output, atol=1e-10, rtol=0)
     assert weights.shape == (2, 3, tokens, tokens)
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, tokens))
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, tokens).double())
+
+
+def test_the_first_tokens_alone_come_out_as_they_do_among_all() -> None:
+    torch.manual_seed(1)
+    block = small().blocks[0].eval()
+    x = torch.randn(2, 17, 24)
+    torch.testing.assert_close(block(x, first=3), block(x)[:, :3], atol=1e-5, rtol=0)
+
+
+def test_dropout_falls_on_the_attention_s_weights() -> None:
+    """With one-hot values and no mixing afterwards, what comes out are the weights themselves."""
+    torch.manual_seed(0)
+    attention = MultiHeadSelfAttention(dim=8, heads=1, dropout=0.25)
+    attention.out_dropout.rate = 0.0
+    with torch.no_grad():
+        attention.qkv.bias.zero_()
+        attention.out.bias.zero_()
+        attention.qkv.weight[16:] = attention.out.weight.copy_(torch.eye(8))
+    tokens = torch.eye(8).expand(500, 8, 8)
+    expected = attention.written_out(tokens)[1][0, 0] / 0.75
+    found = attention(tokens)
+    dropped = found == 0
+    torch.testing.assert_close(found[~dropped], expected.expand(500, 8, 8)[~dropped], atol=1e-5, rtol=0)
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    attention.eval()
+    torch.testing.assert_close(attention(tokens), 0.75 * expected.expand(500, 8, 8), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_each_number_by_itself_at_its_rate_and_keeps_the_mean(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(999, 1001, dtype=dtype, requires_grad=True)  # no multiple of four
+    y = Dropout(rate)(x)
+    dropped = (y == 0).float()
+    error = 4 * math.sqrt(rate * (1 - rate) / x.numel())
+    assert dropped.mean().item() == pytest.approx(rate, abs=error + 1 / 2**16)
+    torch.testing.assert_close(y[y != 0].float().unique(), torch.tensor([1 / (1 - rate)]), atol=0, rtol=0.005)
+    flat = dropped.flatten() - rate
+    for lag in (1, 2, 3, 4, 8, 1001):  # four of them come from one draw
+        assert (flat[lag:] * flat[:-lag]).mean().item() == pytest.approx(0.0, abs=error)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y)
+
+
+def test_dropout_repeats_with_the_seed_only() -> None:
+    x, dropout = torch.ones(1000), Dropout(0.5)
+    torch.manual_seed(1)
+    first, second = dropout(x), dropout(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x), first)
+    assert Dropout(0.0)(x) is x
+    assert dropout.eval()(x) is x
 
 
 @pytest.mark.parametrize(("pool", "tokens"), [("cls", 13), ("gap", 12)])
