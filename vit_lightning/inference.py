@@ -2,7 +2,9 @@
 
 import glob
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -10,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vit_lightning.data.images import load_image
+from vit_lightning.data.frames import load_frame
 from vit_lightning.data.index import FORMATS, images_below, is_image, named, other_files
-from vit_lightning.data.transforms import eval_transform
+from vit_lightning.data.transforms import frame_size, normalise
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
 
@@ -44,12 +46,12 @@ def predict_paths(
     batch_size: int = 32,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Iterator[tuple[str, Tensor]]:
-    """Labels image files, a batch at a time; no more of `paths` than a batch is taken at once.
+    """Labels image files, a batch at a time, while the next batch is decoded; no more than two are in memory.
 
     Args:
         model: From `load_classifier`, on any device.
         paths: Image files, any number, from a list or a generator.
-        batch_size: Images in memory at a time.
+        batch_size: Images in a batch.
         on_error: What a file does that is no readable picture: `raise` ends the labelling, `skip` logs a warning and
             leaves the file out.
 
@@ -61,21 +63,28 @@ def predict_paths(
         OSError: A file is no readable picture, unless they are skipped.
     """
     _, height, width = model.net.image_shape
-    transform = eval_transform((height, width))
-    todo = iter(paths)
-    while chunk := [str(path) for path in islice(todo, batch_size)]:
-        readable, images = [], []
-        for path in chunk:
-            try:
-                images.append(transform(load_image(path)))
-                readable.append(path)
-            except OSError as error:
-                if on_error == "raise":
-                    raise
-                log.warning("%s", error)
-        if images:
-            probabilities = model(torch.stack(images).to(model.device)).float().softmax(dim=-1).cpu()
-            yield from zip(readable, probabilities, strict=True)
+    size, todo = frame_size((height, width)), iter(paths)
+    # The decoders let other threads run meanwhile.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
+
+        def next_batch() -> list[tuple[str, Future[Tensor]]]:
+            return [(str(path), executor.submit(load_frame, path, size)) for path in islice(todo, batch_size)]
+
+        following = next_batch()
+        while following:
+            batch, following = following, next_batch()
+            readable, frames = [], []
+            for path, frame in batch:
+                try:
+                    frames.append(frame.result())
+                    readable.append(path)
+                except OSError as error:
+                    if on_error == "raise":
+                        raise
+                    log.warning("%s", error)
+            if frames:
+                images = normalise(torch.stack(frames).to(model.device))
+                yield from zip(readable, model(images).float().softmax(dim=-1).cpu(), strict=True)
 
 
 def top_classes(probabilities: Tensor, class_names: Sequence[str], k: int = 3) -> list[tuple[int, str, float]]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-
-from vit_lightning.data.transforms import MEAN, STD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +19,6 @@ ROWS, COLUMNS = 4, 6
 class TrainingImages(Callback):
     """A sheet of augmented training images with their labels, once when training starts, as `train/images`."""
 
-    @torch.random.fork_rng(devices=[])  # looking must not change what training draws
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws images of all classes: the data set is sorted by class, and they are taken at even distances."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -37,16 +33,15 @@ class TrainingImages(Callback):
 
 
 def draw_sheet(images: list[tuple[Tensor, str]]) -> Figure:
-    """Normalised images (3, H, W) in a grid, their labels above them."""
+    """Images, bytes (H, W, 3), in a grid, their labels above them."""
     from matplotlib.figure import Figure  # half a second, needed only here
 
-    height, width = images[0][0].shape[1:]
+    height, width = images[0][0].shape[:2]
     figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.25) * ROWS), layout="constrained")
     places = figure.subplots(ROWS, COLUMNS).ravel()
     for place in places:
         place.axis("off")
     for place, (image, label) in zip(places, images, strict=False):
-        colours = image * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
-        place.imshow(colours.clamp(0, 1).permute(1, 2, 0).numpy())
+        place.imshow(image.numpy())
         place.set_title(label, fontsize=9)
     return figure

@@ -5,23 +5,24 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import platformdirs
 import torch
 from filelock import FileLock
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
 from vit_lightning.data import demo, kaggle
-from vit_lightning.data.images import decode, load_image
+from vit_lightning.data.frames import Cache, DecodedFrames, Frames, find_frames, read_frame
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
 from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
@@ -33,7 +34,7 @@ from vit_lightning.data.splits import (
     split_random,
     take_subset,
 )
-from vit_lightning.data.transforms import Augment, eval_transform, train_transform
+from vit_lightning.data.transforms import Augment, FrameSize, frame_size, normalise, train_transform
 from vit_lightning.progress import track
 
 log = logging.getLogger(__name__)
@@ -57,26 +58,45 @@ def find_classes(source: Source, root: str | None) -> list[str]:
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]]):
-    """Images (3, H, W) with their class indices."""
+    """Images as bytes (H, W, 3) with their class indices; augmented ones where a transform is given.
 
-    def __init__(self, samples: Sequence[Sample], root: Path, class_names: list[str], transform: v2.Transform) -> None:
-        self.paths = [str(root / sample.path) for sample in samples]
-        self.labels = [class_names.index(sample.label) for sample in samples]
+    What the transform draws depends on the seed, the epoch and the image alone: it is the same however many devices
+    and loader processes there are, and in a run that was resumed.
+
+    Args:
+        frames: The images.
+        labels: Their class indices.
+        transform: From bytes (3, h, w) to bytes (3, H, W).
+        seed: Of what the transform draws.
+    """
+
+    def __init__(
+        self, frames: Frames, labels: Sequence[int], transform: v2.Transform | None = None, seed: int = 0
+    ) -> None:
+        self.frames = frames
+        self.labels = np.array(labels)
         self.transform = transform
+        self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(load_image(self.paths[index])), self.labels[index]
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int]:
+        """An image by its index, or by epoch and index as `EpochSampler` gives them."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        frame = self.frames[index]
+        if self.transform is not None:
+            with drawing(self.seed, epoch, index):
+                frame = self.transform(frame.permute(2, 0, 1)).permute(1, 2, 0)
+        return frame, int(self.labels[index])
 
 
 class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
-    """Images (3, H, W) with their paths and why they cannot be read, or ''; the image is a blank one there."""
+    """Images as bytes (H, W, 3) with their paths and why they cannot be read, or ''; the image is black there."""
 
-    def __init__(self, paths: Sequence[Path], transform: v2.Transform) -> None:
-        self.paths = [str(path) for path in paths]
-        self.transform = transform
+    def __init__(self, paths: Sequence[Path], size: FrameSize) -> None:
+        self.paths = paths
+        self.size = size
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,10 +104,29 @@ class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
         path = self.paths[index]
         try:
-            image, reason = decode(path)[0], ""
+            return read_frame(path, self.size), str(path), ""
         except OSError as error:  # the others' labels are still wanted
-            image, reason = Image.new("RGB", (1, 1)), error.strerror or str(error)
-        return self.transform(image), path, reason
+            black = torch.zeros(self.size.height, self.size.width, 3, dtype=torch.uint8)
+            return black, str(path), error.strerror or str(error)
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Epoch and index of this device's share of the images, in an order that seed and epoch decide."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, index) for index in super().__iter__())
+
+
+@contextmanager
+def drawing(*key: int) -> Iterator[None]:
+    """Torch draws what the numbers of the key decide; afterwards it goes on as if nothing had been drawn."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 class ImageDataModule(LightningDataModule):
@@ -108,9 +147,11 @@ class ImageDataModule(LightningDataModule):
         augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
         num_workers: Loader processes; left out, one a core up to 8.
+        cache: Where pictures are kept that were decoded for training: `disk` (in `cache_dir`; only new and changed
+            ones are decoded the next time), `memory`, or `none`, which decodes them in every epoch.
         on_error: Whether files that are no readable pictures end the command before it starts (`raise`) or are left
             out before the split (`skip`). Every picture is opened once for this; what was seen is kept in `cache_dir`.
-        cache_dir: Where downloads and drawn frames are kept; left out, the platform's cache folder.
+        cache_dir: Where downloads, drawn frames and decoded pictures are kept; left out, the platform's cache folder.
         seed: Of split and subset.
 
     Raises:
@@ -132,6 +173,7 @@ class ImageDataModule(LightningDataModule):
         augment: Augment = "trivial",
         batch_size: int = 32,
         num_workers: int | None = None,
+        cache: Cache = "disk",
         on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
         seed: int = 0,
@@ -165,12 +207,15 @@ class ImageDataModule(LightningDataModule):
         self.augment: Augment = augment
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.cache: Cache = cache
         self.on_error = on_error
         self.cache_dir = Path(cache_dir or platformdirs.user_cache_dir("vit_lightning")).expanduser()
         self.seed = seed
         self.root: Path | None = Path(root).expanduser() if root is not None else None
         self.class_names: list[str] = []
         self.samples: list[Sample] = []
+        #: The decoded images of the parts that are looked at in every epoch.
+        self.frames: dict[str, Frames] = {}
         #: Of all listed images, readable or not, so that runs on one folder compare whatever their `on_error`.
         self.data_id = ""
         #: Files left out because they are no readable pictures, by path relative to the root, with the reason.
@@ -230,6 +275,12 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":
             self.check_parts(samples)
         self.samples = samples
+        if stage == "fit":
+            sizes = {"train": frame_size(self.image_size, self.augment), "val": frame_size(self.image_size)}
+            for part, size in sizes.items():
+                paths = [sample.path for sample in self.part(part)]
+                if paths:
+                    self.frames[part] = find_frames(self.root, paths, size, cache=self.cache, cache_dir=self.cache_dir)
 
     def checked_split(self, root: Path, layout: Layout) -> str:
         """The kind of split, settled where it was left out, if the root has the folders for it."""
@@ -347,23 +398,32 @@ class ImageDataModule(LightningDataModule):
         """Every validation image once; no loader where the split has no validation part."""
         if not self.part("val"):
             return []
-        return self.loader(self.labelled("val", eval_transform(self.image_size)))
+        return self.loader(self.labelled("val"))
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Every image of `test_part` once."""
-        return self.loader(self.labelled(self.test_part, eval_transform(self.image_size)))
+        return self.loader(self.labelled(self.test_part))
 
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, str, str]]:
         """Every image of `predict_paths` once, or of the held-out part."""
         paths = self.predict_paths
         if not paths and self.root is not None:
             paths = [self.root / sample.path for sample in self.part("test", "val")]
-        return self.loader(UnlabelledImages(paths, eval_transform(self.image_size)))
+        return self.loader(UnlabelledImages(paths, frame_size(self.image_size)))
 
-    def labelled(self, part: str, transform: v2.Transform) -> LabelledImages:
+    def labelled(self, part: str, transform: v2.Transform | None = None) -> LabelledImages:
         """The images of one part."""
         assert self.root is not None, "setup comes first"
-        return LabelledImages(self.part(part), self.root, self.class_names, transform)
+        samples = self.part(part)
+        frames = self.frames.get(part)
+        if frames is None:  # looked at once only
+            frames = DecodedFrames(self.root, [sample.path for sample in samples], frame_size(self.image_size))
+        index = {name: number for number, name in enumerate(self.class_names)}
+        return LabelledImages(frames, [index[sample.label] for sample in samples], transform, global_seed())
+
+    def on_after_batch_transfer(self, batch: list[Any], dataloader_idx: int) -> list[Any]:  # noqa: ARG002  # Lightning's signature
+        """Bytes become numbers on the model's own device."""
+        return [normalise(batch[0]), *batch[1:]]
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps: the epoch to go on with."""
@@ -403,22 +463,19 @@ class ImageDataModule(LightningDataModule):
         """
         devices = self.trainer.world_size if self.trainer else 1
         batch_size = self.device_batch_size(devices)
-        sampler: DistributedSampler[Item] | None = None
-        if self.trainer and devices > 1:
-            rank = self.trainer.global_rank
-            if shuffle:
-                seed = int(os.getenv("PL_GLOBAL_SEED", "0"))
-                sampler = DistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=True, seed=seed)
-                sampler.set_epoch(self.first_epoch)  # Lightning does, too late for the first epoch of a resumed run
-            else:
-                sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
+        rank = self.trainer.global_rank if self.trainer else 0
+        sampler: DistributedSampler[Any] | None = None
+        if shuffle:
+            sampler = EpochSampler(dataset, num_replicas=devices, rank=rank, shuffle=True, seed=global_seed())
+            sampler.set_epoch(self.first_epoch)  # Lightning does, too late for the first epoch of a resumed run
+        elif devices > 1:
+            sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
         workers = self.num_workers
         if workers is None:  # starting processes costs more than reading a few pictures
             workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]  # ours have a length
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            shuffle=shuffle and sampler is None,
             sampler=sampler,
             num_workers=workers,
             worker_init_fn=start_worker,
@@ -459,6 +516,11 @@ def digest(lines: Iterable[str]) -> str:
     """Twelve hexadecimal digits of the lines' SHA-256."""
     text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def global_seed() -> int:
+    """The run's seed, which Lightning keeps in the environment."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 def available_cores() -> int:

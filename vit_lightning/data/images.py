@@ -2,7 +2,10 @@
 
 import logging
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,6 +17,8 @@ READERS = tuple(sorted(set(FORMATS.values())))
 
 #: How ISO media files, which Pillow reads in some installations only, name themselves.
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC")
+
+Read = TypeVar("Read")
 
 # Pillow warns of large pictures (what is too large is an error), of broken EXIF data and the like without naming the
 # file, and logs why a reader gave up. A filter for good, as warnings.catch_warnings does not go with threads.
@@ -32,12 +37,8 @@ def load_image(path: Path | str) -> Image.Image:
         FileNotFoundError: The file is missing.
         OSError: It is no readable picture; the message names it and says why.
     """
-    try:
-        return decode(path)[0]
-    except OSError as error:
-        if error.errno is not None:  # the system's own errors name the file
-            raise
-        raise OSError(f"{path} cannot be read: {error}; mend it or take it away") from error
+    with naming(path):
+        return opened(path, upright)
 
 
 def check_picture(path: Path | str) -> str:
@@ -47,27 +48,48 @@ def check_picture(path: Path | str) -> str:
         The format of its content: BMP, GIF, JPEG, PNG, TIFF or WEBP.
 
     Raises:
-        OSError: It is no readable picture; the message says why without naming it.
+        OSError: It is no readable picture. With an `errno` it comes from the system, otherwise from the content.
     """
-    return decode(path, draft=True)[1]
+
+    def read(image: Image.Image) -> str:
+        content = "JPEG" if image.format == "MPO" else str(image.format)  # a camera's JPEG with more behind it
+        image.draft(None, (1, 1))
+        upright(image)
+        return content
+
+    return opened(path, read)
 
 
-def decode(path: Path | str, *, draft: bool = False) -> tuple[Image.Image, str]:
-    """The picture and the format of its content.
+def opened(path: Path | str, read: Callable[[Image.Image], Read]) -> Read:
+    """What `read` makes of an opened picture.
 
     Raises:
         OSError: It is no readable picture. With an `errno` it comes from the system, otherwise from the content.
     """
     try:
         with Image.open(path, formats=READERS) as image:
-            content = "JPEG" if image.format == "MPO" else str(image.format)  # a camera's JPEG with more behind it
-            if draft:
-                image.draft(None, (1, 1))
-            return to_rgb(ImageOps.exif_transpose(image)), content
+            return read(image)
     except Exception as error:  # Pillow's decoders raise what they like
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise OSError(explain(path, error)) from error
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Puts the file's name before an error of its content; the system's own errors have it already."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise OSError(f"{path} cannot be read: {error}; mend it or take it away") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say, in 8-bit RGB."""
+    ImageOps.exif_transpose(image, in_place=True)
+    return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

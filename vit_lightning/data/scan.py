@@ -101,9 +101,14 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def memory_file(cache_dir: Path, root: Path) -> Path:
-    """The memory of a root: its name, for people, and a digest of its whole path."""
+    """The memory of a root."""
+    return cache_dir / "scans" / f"{folder_name(root)}.json"
+
+
+def folder_name(root: Path) -> str:
+    """What belongs to a root in the cache folder: its name, for people, and a digest of its whole path."""
     root = root.resolve()
-    return cache_dir / "scans" / f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json"
+    return f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
 
 
 def read_memory(memory: Path) -> dict[str, Entry]:

@@ -1,0 +1,304 @@
+"""Pictures as bytes at the size that training needs: decoded each time, or once and kept."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import torch
+import torchvision
+from filelock import FileLock
+from PIL import ExifTags, Image
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional
+
+from vit_lightning.data.images import naming, opened, upright
+from vit_lightning.data.scan import folder_name, stamp
+from vit_lightning.progress import track
+
+Cache = Literal["disk", "memory", "none"]
+
+#: From an upright picture's height and width to those of its frame.
+Sizing = Callable[[int, int], tuple[int, int]]
+
+#: What another version decoded is not used again: it may differ in a bit. The first number is that of this module.
+VERSION = f"1, Pillow {PIL.__version__}, torchvision {torchvision.__version__}"
+
+#: EXIF's orientations of pictures that are stored lying: height and width change places.
+LYING = range(5, 9)
+
+#: So many pictures are decoded at a time; of fewer nobody is told.
+CHUNK = 256
+
+#: By path relative to the root: a picture's size and time of change, and its frame's first byte, height and width.
+Rows = dict[str, list[int]]
+
+ELSEWHERE = "choose another folder with --data.cache_dir, or decode in every epoch with --data.cache none"
+
+
+class Frames(Protocol):
+    """The frames of some pictures, in their order: bytes (height, width, 3) each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+def load_frame(path: Path | str, size: Sizing) -> Tensor:
+    """Opens a picture as `load_image` does and resizes it, without cropping: bytes (height, width, 3).
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        OSError: It is no readable picture; the message names it and says why.
+    """
+    with naming(path):
+        return read_frame(path, size)
+
+
+def read_frame(path: Path | str, size: Sizing) -> Tensor:
+    """`load_frame`, with messages that do not name the file.
+
+    Raises:
+        OSError: It is no readable picture. With an `errno` it comes from the system, otherwise from the content.
+    """
+
+    def read(image: Image.Image) -> Tensor:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        whole, lying = image.size, orientation in LYING
+        height, width = size(*(whole if lying else whole[::-1]))
+        # A JPEG that is at least twice too large is decoded at a half, a quarter or an eighth, in half the time.
+        image.draft(None, (height, width) if lying else (width, height))
+        pixels: Tensor | None = None
+        if image.format == "JPEG" and image.mode == "RGB" and orientation == 1 and image.size == whole:
+            # The same bytes in two thirds of the time; Pillow reads more, and says what is wrong with the rest.
+            with suppress(RuntimeError):
+                data = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
+                pixels = torch.as_tensor(decode_jpeg(data, ImageReadMode.RGB))
+        if pixels is None:
+            pixels = torch.from_numpy(np.array(upright(image))).permute(2, 0, 1)
+        resized: Tensor = functional.resize(pixels, [height, width], antialias=True)
+        return resized.permute(1, 2, 0).contiguous()
+
+    return opened(path, read)
+
+
+class DecodedFrames:
+    """Frames decoded from their files whenever they are asked for.
+
+    Args:
+        root: The data's root folder.
+        paths: Files relative to it.
+        size: Of the frames.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str], size: Sizing) -> None:
+        self.root = root
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return load_frame(self.root / self.paths[index], self.size)
+
+
+class MappedFrames:
+    """Frames in a file that is mapped into memory: all processes that read it share one copy.
+
+    Args:
+        file: Bytes of frames one after another.
+        places: Where each begins in the file, its height and its width, (n, 3).
+    """
+
+    def __init__(self, file: Path, places: npt.NDArray[np.int64]) -> None:
+        self.file = file
+        self.places = places
+        self.bytes = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Tensor:
+        begin, height, width = self.places[index].tolist()
+        return self.bytes[begin : begin + 3 * height * width].view(height, width, 3)
+
+    def __reduce__(self) -> tuple[type, tuple[Path, npt.NDArray[np.int64]]]:
+        return MappedFrames, (self.file, self.places)  # a loader process maps the file for itself
+
+
+def find_frames(root: Path, paths: Sequence[str], size: Sizing, *, cache: Cache, cache_dir: Path) -> Frames:
+    """The frames of pictures, from the kind of cache that is wanted.
+
+    Args:
+        root: The data's root folder.
+        paths: Files relative to it.
+        size: Of the frames; its text is part of the name of what is kept on the disk.
+        cache: `disk` decodes what is new or changed into a file below `cache_dir`, `memory` everything into this
+            process's memory, `none` each picture whenever it is asked for.
+        cache_dir: What is kept lies in its `frames/`.
+
+    Raises:
+        OSError: A picture cannot be read.
+        ValueError: The cache folder cannot be written, or the disk or the memory has not enough room.
+    """
+    if cache == "none":
+        return DecodedFrames(root, paths, size)
+    if cache == "disk":
+        return FrameFile(root, size, cache_dir).frames(paths)
+    frames: list[Tensor] = []
+    for chunk in decode_all([root / path for path in paths], size):
+        if not frames:
+            check_room(chunk, len(paths), physical_memory(), "this machine has", "use --data.cache disk, or none")
+        frames += chunk
+    return frames
+
+
+class FrameFile:
+    """What is kept of one root at one size: a file of frames that only grows, and a table of what lies where in it.
+
+    The table is exchanged as a whole once the frames are on the disk, so that whoever reads it sees all of them or
+    none. A picture that changed leaves its old frame behind; when half of the file is such, a new one is begun.
+
+    Args:
+        root: The data's root folder.
+        size: Of the frames.
+        cache_dir: Where it lies: in `frames/`, a folder a root.
+    """
+
+    def __init__(self, root: Path, size: Sizing, cache_dir: Path) -> None:
+        self.root = root
+        self.size = size
+        self.table = cache_dir / "frames" / folder_name(root) / f"{size}.json"
+
+    def frames(self, paths: Sequence[str]) -> MappedFrames:
+        """The frames of these pictures; those that are new or changed are decoded."""
+        stamps = [stamp(self.root / path) for path in paths]
+        file, rows = self.read()
+        if self.missing(paths, stamps, rows):
+            lock = FileLock(self.table.with_suffix(".lock"))  # of several processes one decodes
+            try:
+                self.table.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except OSError as error:
+                raise ValueError(
+                    f"decoded pictures cannot be kept in {self.table.parent} ({error.strerror}); {ELSEWHERE}"
+                ) from error
+            try:
+                file, rows = self.add(paths, stamps)
+            finally:
+                lock.release()
+        return MappedFrames(file, np.array([rows[path][2:] for path in paths], dtype=np.int64))
+
+    def read(self) -> tuple[Path, Rows]:
+        """The file of frames and its rows; a new name and none where there is no table, or none that can be used."""
+        with suppress(Exception):  # whatever stands there instead
+            content = json.loads(self.table.read_text(encoding="utf-8"))
+            file, rows = self.table.with_name(content["file"]), content["frames"]
+            if content["version"] == VERSION and file.stat().st_size >= end_of(rows):
+                return file, rows
+        return self.new_file(), {}
+
+    def new_file(self) -> Path:
+        """A name that no file has had."""
+        return self.table.with_name(f"{self.size}-{uuid.uuid4().hex[:8]}.frames")
+
+    def missing(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]], rows: Rows) -> list[int]:
+        """Which of the pictures have no frame, or one of another state of theirs."""
+        return [index for index, path in enumerate(paths) if tuple(rows.get(path, ())[:2]) != stamps[index]]
+
+    def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]]) -> tuple[Path, Rows]:
+        """Decodes what is missing; what there is when an error or Ctrl-C ends it is kept."""
+        file, rows = self.read()
+        rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(self.root / path)}
+        if sum(3 * height * width for _, _, _, height, width in rows.values()) < end_of(rows) / 2:
+            file, rows = self.new_file(), {}
+        todo = self.missing(paths, stamps, rows)
+        known, first = len(rows), end_of(rows)
+        end = first
+        file.touch()
+        with file.open("r+b") as out:
+            out.seek(end)
+            try:
+                for chunk in decode_all([self.root / paths[index] for index in todo], self.size):
+                    done = len(rows) - known
+                    if not done:
+                        free, where = shutil.disk_usage(file.parent).free, f"the disk of {file.parent} has"
+                        check_room(chunk, len(todo), free, where, ELSEWHERE)
+                    for index, frame in zip(todo[done:], chunk, strict=False):
+                        out.write(frame.numpy().data)
+                        height, width, _ = frame.shape
+                        rows[paths[index]] = [*stamps[index], end, height, width]
+                        end += frame.numel()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                rows = {path: row for path, row in rows.items() if row[2] < first}
+                with suppress(OSError):  # gives the room back; what others have mapped stays
+                    out.truncate(first)
+                raise ValueError(f"the disk of {file.parent} is full; {ELSEWHERE}") from error
+            finally:
+                with suppress(OSError):
+                    out.flush()
+                    os.fsync(out.fileno())
+                    self.write(file, rows)
+        return file, rows
+
+    def write(self, file: Path, rows: Rows) -> None:
+        """Exchanges the table, and removes files of frames that no table names any more."""
+        temporary = self.table.with_suffix(f".{uuid.uuid4().hex[:8]}")
+        temporary.write_text(json.dumps({"version": VERSION, "file": file.name, "frames": rows}), encoding="utf-8")
+        temporary.replace(self.table)
+        for old in file.parent.glob(f"{self.size}-*.frames"):
+            if old != file:
+                with suppress(OSError):  # a system may keep what is mapped
+                    old.unlink()
+
+
+def decode_all(files: Sequence[Path], size: Sizing) -> Iterator[list[Tensor]]:
+    """Decodes pictures in threads, `CHUNK` at a time, and shows how far it is."""
+    text = f"decoding {len(files):,} pictures, once"
+    # The decoders let other threads run meanwhile; one more than cores, as the disk has to be waited for.
+    threads = min(16, 1 + (os.cpu_count() or 1))
+    with (
+        track(text, total=len(files)) if len(files) > CHUNK else nullcontext(lambda _: None) as advance,
+        ThreadPoolExecutor(threads) as executor,
+    ):
+        for begin in range(0, len(files), CHUNK):
+            yield list(executor.map(lambda file: load_frame(file, size), files[begin : begin + CHUNK]))
+            advance(CHUNK)
+
+
+def check_room(chunk: Sequence[Tensor], count: int, room: int, where: str, instead: str) -> None:
+    """Refuses what will not fit, by the size of the first few frames.
+
+    Raises:
+        ValueError: `count` frames like these take more than `room` bytes.
+    """
+    needed = sum(frame.numel() for frame in chunk) / len(chunk) * count
+    if needed > room:
+        raise ValueError(f"the decoded pictures take {needed / 1e9:.1f} GB, but {where} {room / 1e9:.1f} GB; {instead}")
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or as many as there can be where it does not tell."""
+    names = getattr(os, "sysconf_names", {})
+    if {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= names.keys():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sys.maxsize
+
+
+def end_of(rows: Rows) -> int:
+    """The first byte behind all frames."""
+    return max((begin + 3 * height * width for _, _, begin, height, width in rows.values()), default=0)
