@@ -59,7 +59,7 @@ def test_the_transform_is_that_of_validation(home: Path, tmp_path: Path) -> None
 
 
 def test_paths_are_taken_as_they_are_needed(home: Path, frames: Path) -> None:
-    """From a generator without an end, a batch at a time; a picture that is named twice is labelled twice."""
+    """From a generator without an end, one batch ahead; a picture that is named twice is labelled twice."""
     taken = 0
 
     def endless() -> Iterator[Path]:
@@ -70,11 +70,11 @@ def test_paths_are_taken_as_they_are_needed(home: Path, frames: Path) -> None:
 
     found = predict_paths(load_classifier("one", logs=home / "lightning_logs"), endless(), batch_size=3)
     (first, one), (second, two) = next(found), next(found)
-    assert (first, taken) == (second, 3)
+    assert (first, taken) == (second, 6)
     assert torch.equal(one, two)
     for _ in range(2):
         next(found)
-    assert taken == 6
+    assert taken == 9
 
 
 def test_an_unreadable_file_is_raised_or_skipped(

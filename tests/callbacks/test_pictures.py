@@ -11,17 +11,15 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from vit_lightning.callbacks.pictures import COLUMNS, ROWS, TrainingImages, draw_sheet
-from vit_lightning.data.transforms import MEAN, STD
+from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.module import ViTClassifier
 
 
 def plain(colour: Sequence[float]) -> Tensor:
-    """A normalised image (3, 8, 16) of one colour."""
-    pixels = (torch.tensor(colour) - torch.tensor(MEAN)) / torch.tensor(STD)
-    return pixels[:, None, None].expand(3, 8, 16)
+    """An image (8, 16, 3) of one colour."""
+    return (255 * torch.tensor(colour)).round().to(torch.uint8).expand(8, 16, 3)
 
 
 def test_the_sheet_shows_each_image_in_its_own_colours_with_its_label() -> None:
@@ -36,25 +34,17 @@ def test_the_sheet_shows_each_image_in_its_own_colours_with_its_label() -> None:
         assert any(max(abs(a - b) for a, b in zip(wanted, colour, strict=True)) <= 1 for colour in found)
 
 
-class Drawn(Dataset[tuple[Tensor, int]]):
-    """Fifty images of class 0, then fifty of class 1, which draw a number each as augmentation does."""
-
-    def __len__(self) -> int:
-        return 100
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.rand(3, 8, 8), index // 50
-
-
 @pytest.mark.parametrize("watched", [False, True])
-def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, watched: bool) -> None:
+def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: Path, watched: bool) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     weights = []
     for looks in (False, watched):
         callbacks: list[Callback] = [TrainingImages()] if looks else []
         torch.manual_seed(0)
-        model = ViTClassifier(class_names=["a", "b"], image_size=8, patch_size=4, dim=8, depth=1, heads=1)
+        data = ImageDataModule(root=str(frames), image_size=8, batch_size=10, num_workers=0)
+        names = find_classes("folder", str(frames))
+        model = ViTClassifier(class_names=names, image_size=8, patch_size=4, dim=8, depth=1, heads=1, dropout=0.5)
         trainer = Trainer(
             accelerator="cpu",
             max_epochs=1,
@@ -65,7 +55,7 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, watched: 
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(model, DataLoader(Drawn(), batch_size=10, shuffle=True))
+        trainer.fit(model, data)
         weights.append(model.net.state_dict())
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     if watched:

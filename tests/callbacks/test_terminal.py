@@ -52,7 +52,8 @@ def test_the_summary_gives_each_layer_s_shape_and_every_parameter(capsys: pytest
     capsys.readouterr()
     print_summary(ViTClassifier(num_classes=4, image_size=224, patch_size=16, dim=256, depth=6, heads=8))
     out = capsys.readouterr().out
-    assert out.count("[1, 197, 256]") == 1 + 6 + 1  # embedding, blocks, norm
+    assert out.count("[1, 197, 256]") == 1 + 5  # embedding, and all blocks but the last
+    assert out.count("[1, 1, 256]") == 2  # which gives the class token alone, as does the norm
     assert "[1, 196, 256]" in out
     assert "[1, 4]" in out
     lines = [line.rstrip() for line in out.splitlines()]

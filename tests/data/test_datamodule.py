@@ -16,16 +16,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from vit_lightning.cli import main
 from vit_lightning.data import demo, kaggle
-from vit_lightning.data.datamodule import ImageDataModule, LabelledImages, draw_demo_once, find_classes
+from vit_lightning.data.datamodule import EpochSampler, ImageDataModule, LabelledImages, draw_demo_once, find_classes
 from vit_lightning.data.demo import draw_demo
 from vit_lightning.data.splits import write_split
 
-MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
 CLASSES = ("ant", "bee", "cow")
 
 
@@ -63,7 +61,7 @@ def data(root: Path | None, stage: str = "fit", **changes: object) -> ImageDataM
 
 def identity(image: Tensor) -> tuple[int, int]:
     """The index and the folder that a picture's colours tell, wherever it was cropped and flipped."""
-    right = 255 * (image * STD + MEAN).amax(dim=(1, 2))
+    right = image.amax(dim=(0, 1))
     return round(float(right[0])) - 100, round(float(right[1])) // 50
 
 
@@ -150,7 +148,7 @@ def test_demo_frames_are_drawn_into_the_cache_once(monkeypatch: pytest.MonkeyPat
     first = data(None, source="demo", cache_dir=str(tmp_path))
     again = data(None, source="demo", cache_dir=str(tmp_path))
     assert len(drawn) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"demo-1", "demo-1.lock", "scans"}
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-1", "demo-1.lock", "frames", "scans"}
     assert first.root == again.root == tmp_path / "demo-1"
     assert first.samples == again.samples
     assert len(first.samples) == 96
@@ -412,7 +410,7 @@ def test_the_data_s_identity_is_that_of_the_listed_files(damaged: Path, root: Pa
 
 
 def test_to_predict_held_out_images_none_leaves_and_none_ends_it(damaged: Path) -> None:
-    """Those that cannot be read come with the reason and a blank image, so that the others get their label."""
+    """Those that cannot be read come with the reason and a black image, so that the others get their label."""
     module = data(damaged, "predict", val_fraction=0.5)
     assert len(module.samples) == 30
     held_out = {str(damaged / sample.path) for sample in module.part("val")}
@@ -438,7 +436,7 @@ def test_predict_gets_a_whole_batch_of_unreadable_files(damaged: Path, workers: 
     module.predict_paths = [*(damaged / path for path in BAD[:2]), damaged / "ant/frame0.png", damaged / "gone.png"]
     first, second = module.predict_dataloader()
     for images, paths, reasons in (first, second):
-        assert images.shape == (2, 3, 8, 8)
+        assert images.shape == (2, 8, 8, 3)
         assert len(paths) == len(reasons) == 2
     assert first[2][0] == "the file is empty"
     assert first[2][1] != ""
@@ -691,9 +689,9 @@ def test_other_images_change_the_data_s_identity(root: Path, change: str) -> Non
 def test_training_batches_have_their_shapes_and_types(root: Path) -> None:
     module = data(root, image_size=(8, 14), batch_size=5)
     batches = list(module.train_dataloader())
-    assert [tuple(images.shape) for images, _ in batches] == [*[(5, 3, 8, 14)] * 4, (4, 3, 8, 14)]
+    assert [tuple(images.shape) for images, _ in batches] == [*[(5, 8, 14, 3)] * 4, (4, 8, 14, 3)]
     for images, labels in batches:
-        assert images.dtype == torch.float32
+        assert images.dtype == torch.uint8
         assert labels.dtype == torch.int64
         assert labels.shape == images.shape[:1]
 
@@ -720,17 +718,85 @@ def test_validation_and_test_come_in_order_and_the_same_each_time(root: Path) ->
         assert [index + 10 * folder for index, folder, _ in contents(loader)] == numbers
         first, second = (torch.cat([images for images, _ in loader]) for _ in range(2))
         assert torch.equal(first, second)
-        assert (first[:, 2, :, 0] < first[:, 2, :, -1]).all()  # black is on the left, as drawn
+        assert (first[:, :, 0, 2] < first[:, :, -1, 2]).all()  # black is on the left, as drawn
         assert len(first) == len(numbers)
 
 
-def test_training_is_shuffled_and_augmented(root: Path) -> None:
-    torch.manual_seed(0)
+def epoch_of(loader: DataLoader[tuple[Tensor, int]], epoch: int) -> tuple[Tensor, list[tuple[int, int, int]]]:
+    """All images of an epoch in their order, and what is on them."""
+    assert isinstance(loader.sampler, EpochSampler)
+    loader.sampler.set_epoch(epoch)
+    return torch.cat([images for images, _ in loader]), contents(loader)
+
+
+def test_training_is_shuffled_and_augmented_anew_in_every_epoch(root: Path) -> None:
     loader = data(root, augment="light").train_dataloader()
-    assert isinstance(loader.sampler, RandomSampler)
-    assert contents(loader) != contents(loader)
-    images = torch.cat([images for images, _ in loader])
-    assert 0 < (images[:, 2, 0, 0] > images[:, 2, 0, -1]).sum() < len(images)  # some are mirrored
+    (first, order), (second, other_order) = epoch_of(loader, 0), epoch_of(loader, 1)
+    assert order != sorted(order)
+    assert order != other_order
+    assert sorted(order) == sorted(other_order)
+    assert 0 < (first[:, 0, 0, 2] > first[:, 0, -1, 2]).sum() < len(first)  # some are mirrored
+    place = {picture: index for index, picture in enumerate(other_order)}
+    same = [torch.equal(image, second[place[picture]]) for image, picture in zip(first, order, strict=True)]
+    assert sum(same) < len(same) / 2  # cropped and mirrored anew
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_order_and_augmentation_depend_on_seed_epoch_and_image_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Not on loader processes, on what else is drawn, or on how many devices share the images."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    expected, order = epoch_of(data(root).train_dataloader(), 3)
+    torch.manual_seed(123)
+    found, found_order = epoch_of(data(root, num_workers=workers).train_dataloader(), 3)
+    assert torch.equal(found, expected)
+    assert found_order == order
+    shares = []
+    for rank in (0, 1):
+        module = data(root, num_workers=workers)
+        module.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]  # a stand-in
+        shares.append(epoch_of(module.train_dataloader(), 3)[0])
+    assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), expected)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "8")
+    assert epoch_of(data(root).train_dataloader(), 3)[1] != order
+
+
+@pytest.mark.parametrize("augment", ["trivial", "light", "article", "none"])
+@pytest.mark.parametrize("cache", ["disk", "memory"])
+def test_batches_from_a_cache_are_those_from_the_files_to_the_bit(root: Path, cache: str, augment: str) -> None:
+    kept, read = (data(root, cache=kind, augment=augment) for kind in (cache, "none"))
+    for one, other in zip(
+        (kept.train_dataloader(), single(kept.val_dataloader())),
+        (read.train_dataloader(), single(read.val_dataloader())),
+        strict=True,
+    ):
+        for (images, labels), (their_images, their_labels) in zip(one, other, strict=True):
+            assert torch.equal(images, their_images)
+            assert torch.equal(labels, their_labels)
+
+
+def test_augmenting_leaves_torch_s_own_numbers_as_they_were(root: Path) -> None:
+    dataset = data(root).train_dataloader().dataset
+    before = torch.get_rng_state()
+    dataset[0]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_only_what_is_looked_at_again_and_again_is_kept(root: Path) -> None:
+    module = data(root, test_fraction=0.2)
+    assert set(module.frames) == {"train", "val"}
+    assert data(root, "test", test_fraction=0.2).frames == {}
+    assert len(contents(module.test_dataloader())) == 6
+
+
+def test_bytes_become_numbers_on_the_model_s_device(root: Path) -> None:
+    module = data(root)
+    images, labels = next(iter(single(module.val_dataloader())))
+    numbers, same = module.on_after_batch_transfer([images, labels], 0)
+    assert same is labels
+    expected = (images / 255 - torch.tensor((0.485, 0.456, 0.406))) / torch.tensor((0.229, 0.224, 0.225))
+    torch.testing.assert_close(numbers, expected.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -808,4 +874,4 @@ def test_predict_labels_the_held_out_images_unless_asked_otherwise(root: Path, t
     assert [path for _, paths, _ in batches for path in paths] == [
         str(root / sample.path) for sample in module.samples if sample.split == part
     ]
-    assert {tuple(image.shape) for images, _, _ in batches for image in images} == {(3, 8, 8)}
+    assert {tuple(image.shape) for images, _, _ in batches for image in images} == {(8, 8, 3)}

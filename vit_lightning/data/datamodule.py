@@ -421,8 +421,10 @@ class ImageDataModule(LightningDataModule):
         index = {name: number for number, name in enumerate(self.class_names)}
         return LabelledImages(frames, [index[sample.label] for sample in samples], transform, global_seed())
 
-    def on_after_batch_transfer(self, batch: list[Any], dataloader_idx: int) -> list[Any]:  # noqa: ARG002  # Lightning's signature
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401, ARG002  # Lightning's signature
         """Bytes become numbers on the model's own device."""
+        if isinstance(batch, Tensor):  # the example input of Lightning's summary, which are numbers
+            return batch
         return [normalise(batch[0]), *batch[1:]]
 
     def state_dict(self) -> dict[str, int]:

@@ -20,12 +20,16 @@ import torchvision
 from filelock import FileLock
 from PIL import ExifTags, Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
 from vit_lightning.data.images import naming, opened, upright
 from vit_lightning.data.scan import folder_name, stamp
 from vit_lightning.progress import track
+
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # torchvision means to leave it to another package some day
+    decode_jpeg = None
 
 Cache = Literal["disk", "memory", "none"]
 
@@ -80,11 +84,11 @@ def read_frame(path: Path | str, size: Sizing) -> Tensor:
         # A JPEG that is at least twice too large is decoded at a half, a quarter or an eighth, in half the time.
         image.draft(None, (height, width) if lying else (width, height))
         pixels: Tensor | None = None
-        if image.format == "JPEG" and image.mode == "RGB" and orientation == 1 and image.size == whole:
+        plain = image.format == "JPEG" and image.mode == "RGB" and orientation == 1 and image.size == whole
+        if plain and decode_jpeg is not None:
             # The same bytes in two thirds of the time; Pillow reads more, and says what is wrong with the rest.
             with suppress(RuntimeError):
-                data = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
-                pixels = torch.as_tensor(decode_jpeg(data, ImageReadMode.RGB))
+                pixels = torch.as_tensor(decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8))))
         if pixels is None:
             pixels = torch.from_numpy(np.array(upright(image))).permute(2, 0, 1)
         resized: Tensor = functional.resize(pixels, [height, width], antialias=True)
@@ -221,12 +225,12 @@ class FrameFile:
     def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]]) -> tuple[Path, Rows]:
         """Decodes what is missing; what there is when an error or Ctrl-C ends it is kept."""
         file, rows = self.read()
+        first = end_of(rows)
         rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(self.root / path)}
-        if sum(3 * height * width for _, _, _, height, width in rows.values()) < end_of(rows) / 2:
-            file, rows = self.new_file(), {}
+        if sum(3 * height * width for _, _, _, height, width in rows.values()) < first / 2:
+            file, rows, first = self.new_file(), {}, 0
         todo = self.missing(paths, stamps, rows)
-        known, first = len(rows), end_of(rows)
-        end = first
+        known, end = len(rows), first
         file.touch()
         with file.open("r+b") as out:
             out.seek(end)
