@@ -1,6 +1,7 @@
 """The ViT as a LightningModule: loss, metrics, optimizer and schedule."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -50,6 +51,8 @@ class ViTClassifier(LightningModule):
         drop_path: Stochastic-depth rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token, `gap` averages the patch tokens.
         init: `vit` (Glorot-uniform, zero head) or `article` (torch's own, unit-normal tokens).
+        compile: Have torch.compile translate the network for training: half a minute at the start, which long runs on a
+            GPU may win back. On the processors measured it brought nothing.
         init_from: A run or checkpoint whose weights training starts from. Of another image size, the positions are
             resampled; of other classes, the head starts afresh; all else has to be the same.
         lr: Peak learning rate.
@@ -83,6 +86,7 @@ class ViTClassifier(LightningModule):
         drop_path: float = 0.0,
         pool: Literal["cls", "gap"] = "cls",
         init: Literal["vit", "article"] = "vit",
+        compile: bool = False,  # torch's own word
         init_from: str | None = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -151,7 +155,18 @@ class ViTClassifier(LightningModule):
         return logits
 
     def on_fit_start(self) -> None:
-        """The weights to start from, and how much the images of each class count."""
+        """The weights to start from, how much the images of each class count, and the compiled network.
+
+        Raises:
+            ValueError: There is no compiler.
+        """
+        if self.hparams["compile"]:
+            if self.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+                raise ValueError(
+                    "model.compile needs a C++ compiler, and none is installed; install one or leave it out"
+                )
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where none is
+            self.net.compile()  # in place: the names of the weights stay
         if self.hparams["init_from"] is not None and self.trainer.ckpt_path is None:
             weights = self.weights_from(self.hparams["init_from"])
             missing = self.net.load_state_dict(weights, strict=False).missing_keys

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -31,6 +30,7 @@ from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
+from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, device_name, fitting_precision
 from vit_lightning.inference import find_images
 from vit_lightning.mistakes import check_configs, explain
 from vit_lightning.module import ViTClassifier, read_checkpoint
@@ -45,7 +45,7 @@ RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
 #: The model's arguments that are not the network's; the others cannot change once there are weights.
 OPTIMISATION = {
     *("lr", "betas", "weight_decay", "decay_all", "warmup_fraction", "label_smoothing", "class_weights"),
-    *("dropout", "attention_dropout", "mlp_dropout", "drop_path", "init", "init_from"),
+    *("dropout", "attention_dropout", "mlp_dropout", "drop_path", "init", "init_from", "compile"),
 }
 
 #: The data's arguments that say who trains and who is held out.
@@ -316,6 +316,9 @@ class ViTCLI(LightningCLI):
         if trainer.gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}; expected norm")
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
+        if trainer.precision is None:
+            precision = os.environ.get(PRECISION_VARIABLE) or fitting_precision(trainer.accelerator)
+            overrides["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
         if not is_terminal():
             overrides["enable_progress_bar"] = False
         plugins = trainer.plugins or []
@@ -552,21 +555,6 @@ def absolute(split: object) -> object:
     return split
 
 
-def check_accelerator(name: object) -> None:
-    """Refuses a GPU that the machine does not have.
-
-    Raises:
-        ValueError: There is none of the kind asked for.
-    """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    missing = {"cuda": not cuda, "mps": not mps, "gpu": not (cuda or mps)}
-    if isinstance(name, str) and missing.get(name):
-        raise ValueError(
-            f"trainer.accelerator is {name}, but torch finds no such GPU on this machine; leave it out, or use "
-            "--config configs/trainer/cpu.yaml"
-        )
-
-
 def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace
     """Whether this process serves a further device of a run whose first process keeps the record.
 
@@ -578,10 +566,3 @@ def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargp
     if trainer is not None and (str(trainer.num_nodes), str(trainer.devices)) != ("1", "1"):
         names += ["NODE_RANK", "SLURM_PROCID"]
     return any(os.environ.get(name, "0") != "0" for name in names)
-
-
-def device_name(trainer: Trainer) -> str:
-    """The device in words: `cpu`, `cuda (NVIDIA ...)`, `2 x cpu`."""
-    device = trainer.strategy.root_device
-    name = f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
-    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"

@@ -29,7 +29,7 @@ from vit_lightning.progress import track
 try:
     from torchvision.io import decode_jpeg
 except ImportError:  # torchvision means to leave it to another package some day
-    decode_jpeg = None
+    decode_jpeg = None  # type: ignore[assignment]
 
 Cache = Literal["disk", "memory", "none"]
 
