@@ -843,10 +843,16 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(root: Path) -> None:
         module.train_dataloader()
 
 
-def test_workers_are_those_asked_for_or_none_for_a_few_pictures(root: Path) -> None:
-    assert data(root, num_workers=2).train_dataloader().num_workers == 2
-    assert data(root, num_workers=None, batch_size=12).train_dataloader().num_workers == 0
-    assert 1 <= data(root, num_workers=None, batch_size=4).train_dataloader().num_workers <= 8
+@pytest.mark.parametrize(("gpu", "cores", "workers"), [(True, 2, 2), (True, 64, 8), (False, 2, 0), (False, 8, 2)])
+def test_workers_are_those_asked_for_or_by_the_hardware(
+    root: Path, gpu: bool, cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("vit_lightning.data.datamodule.available_cores", lambda: cores)
+    assert data(root, num_workers=3).train_dataloader().num_workers == 3
+    assert data(root, num_workers=None, batch_size=4).train_dataloader().num_workers == workers
+    assert data(root, num_workers=None, batch_size=12).train_dataloader().num_workers == 0  # a few pictures only
 
 
 def test_worker_processes_load_the_same(root: Path) -> None:

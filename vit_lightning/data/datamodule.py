@@ -146,7 +146,8 @@ class ImageDataModule(LightningDataModule):
         subset: At most so many images a class, in the split's proportions.
         augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
-        num_workers: Loader processes; left out, one a core up to 8.
+        num_workers: Loader processes; left out, up to 8: one a core for a GPU, one for four cores where the processor
+            does both, since they take from the model what they do for it.
         cache: Where pictures are kept that were decoded for training: `disk` (in `cache_dir`; only new and changed
             ones are decoded the next time), `memory`, or `none`, which decodes them in every epoch.
         on_error: Whether files that are no readable pictures end the command before it starts (`raise`) or are left
@@ -473,8 +474,11 @@ class ImageDataModule(LightningDataModule):
         elif devices > 1:
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
         workers = self.num_workers
-        if workers is None:  # starting processes costs more than reading a few pictures
-            workers = 0 if len(dataset) <= 2 * self.batch_size else min(8, available_cores())  # type: ignore[arg-type]  # ours have a length
+        if workers is None:
+            own_processor = torch.cuda.is_available() or torch.backends.mps.is_available()
+            workers = min(8, available_cores() // (1 if own_processor else 4))
+            if len(dataset) <= 2 * self.batch_size:  # type: ignore[arg-type]  # ours have a length
+                workers = 0  # starting processes costs more than reading a few pictures
         return DataLoader(
             dataset,
             batch_size=batch_size,
