@@ -280,6 +280,8 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("uneven batches", None, [*FIT, "--trainer.devices=3", "--trainer.strategy=ddp"], ["batch_size 32", "3 devices"]),
     ("no clipping by value", None, [*FIT, "--trainer.gradient_clip_algorithm=value"], ["expected norm"]),
     ("cache is a file", None, ["fit", *TINY, "--data.source=demo", f"--data.cache_dir={PICTURE}"], ["frame0.jpg"]),
+    ("no such cache", None, [*FIT, "--data.cache=ram"], ["data.cache", "ram", "memory"]),
+    ("frames cannot be kept", write("kept/frames", ""), [*FIT, "--data.cache_dir=kept"], ["kept", "--data.cache none"]),
     # Runs
     ("name is taken", None, [*FIT, "--run=first"], ["first already exists", "choose another"]),
     ("name with a slash", None, [*FIT, "--run=a/b"], ["a/b", "a plain name"]),

@@ -317,7 +317,8 @@ class ViTCLI(LightningCLI):
             raise ValueError(f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}; expected norm")
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
         if trainer.precision is None:
-            precision = os.environ.get(PRECISION_VARIABLE) or fitting_precision(trainer.accelerator)
+            told = os.environ.get(PRECISION_VARIABLE) if self.further else None
+            precision = told or fitting_precision(trainer.accelerator)
             overrides["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
         if not is_terminal():
             overrides["enable_progress_bar"] = False
