@@ -33,6 +33,7 @@ def work(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
     return tmp_path
 
 
@@ -280,6 +281,7 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("uneven batches", None, [*FIT, "--trainer.devices=3", "--trainer.strategy=ddp"], ["batch_size 32", "3 devices"]),
     ("no clipping by value", None, [*FIT, "--trainer.gradient_clip_algorithm=value"], ["expected norm"]),
     ("cache is a file", None, ["fit", *TINY, "--data.source=demo", f"--data.cache_dir={PICTURE}"], ["frame0.jpg"]),
+    ("no compiler", None, [*FIT, "--model.compile=true"], ["model.compile", "no-such-compiler", "install it"]),
     ("no such cache", None, [*FIT, "--data.cache=ram"], ["data.cache", "ram", "memory"]),
     ("frames cannot be kept", write("kept/frames", ""), [*FIT, "--data.cache_dir=kept"], ["kept", "--data.cache none"]),
     # Runs

@@ -8,7 +8,7 @@ import yaml
 
 from vit_lightning import hardware
 from vit_lightning.cli import main
-from vit_lightning.hardware import PRECISION_VARIABLE, bf16_gain, fitting_precision
+from vit_lightning.hardware import PRECISION_VARIABLE, bf16_gain, check_compiler, fitting_precision
 
 TINY = ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
 TINY += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
@@ -93,3 +93,29 @@ def test_further_processes_take_the_first_one_s_choice(
         with pytest.raises(ValueError, match="seen"):
             ViTCLI(["fit", *TINY, f"--data.root={frames}"])
     assert seen == ["32-true", "bf16-mixed"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_images_come_in_the_model_s_own_numbers(
+    precision: str, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *TINY, f"--data.root={frames}", "--run=one", f"--trainer.precision={precision}"]) == 0
+    assert main(["predict", "--run=one", f"--images={frames}", f"--trainer.precision={precision}"]) == 0
+
+
+def test_a_plugin_for_the_precision_is_enough(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin = "--trainer.plugins=lightning.pytorch.plugins.DoublePrecision"
+    assert main(["fit", *TINY, f"--data.root={frames}", plugin]) == 0
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"needs the C\+\+ compiler no-such-compiler, .*; install it or leave it out"):
+        check_compiler("auto")
+    machine(monkeypatch, gpu="cuda")
+    check_compiler("auto")
+    with pytest.raises(ValueError, match="compiler"):
+        check_compiler("cpu")

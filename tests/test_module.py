@@ -308,3 +308,14 @@ def test_a_checkpoint_s_own_weights_win_over_those_to_start_from(tmp_path: Path)
     again = classifier(init_from=str(tmp_path / "a.ckpt"))
     trainer(max_epochs=1).fit(again, data, ckpt_path=tmp_path / "b.ckpt")
     torch.testing.assert_close(again.net.state_dict(), model.net.state_dict())
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_a_compiled_network_learns_the_same_and_keeps_the_names_of_its_weights() -> None:
+    weights = []
+    for compiled in (False, True):
+        model = classifier(compile=compiled)
+        trainer(max_epochs=2).fit(model, DataLoader(images(32), batch_size=16))
+        weights.append(model.state_dict())
+    assert weights[0].keys() == weights[1].keys()
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-4, rtol=0)

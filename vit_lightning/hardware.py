@@ -1,5 +1,8 @@
 """What this machine has, and what suits it."""
 
+import os
+import shutil
+import sys
 import time
 
 import torch
@@ -27,6 +30,20 @@ def check_accelerator(name: object) -> None:
         )
 
 
+def check_compiler(accelerator: object) -> None:
+    """Refuses to compile for a processor where there is no compiler, as torch would in the middle of the first step.
+
+    Raises:
+        ValueError: There is none by the name that torch looks for.
+    """
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    name = os.environ.get("CXX") or {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    if (accelerator == "cpu" or not gpu) and shutil.which(name) is None:
+        raise ValueError(
+            f"model.compile needs the C++ compiler {name}, which is not installed; install it or leave it out"
+        )
+
+
 def device_name(trainer: Trainer) -> str:
     """The device in words: `cpu`, `cuda (NVIDIA ...)`, `2 x cpu`."""
     device = trainer.strategy.root_device
@@ -48,7 +65,8 @@ def fitting_precision(accelerator: object) -> str:
     elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         native = False
     else:
-        native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and bf16_gain() > WORTHWHILE
+        known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
+        native = known and bf16_gain() > WORTHWHILE
     return "bf16-mixed" if native else "32-true"
 
 

@@ -83,7 +83,7 @@ def predict_paths(
                         raise
                     log.warning("%s", error)
             if frames:
-                images = normalise(torch.stack(frames).to(model.device))
+                images = normalise(torch.stack(frames).to(model.device)).to(model.dtype)
                 yield from zip(readable, model(images).float().softmax(dim=-1).cpu(), strict=True)
 
 

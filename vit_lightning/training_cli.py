@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -30,7 +31,7 @@ from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
-from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, device_name, fitting_precision
+from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, check_compiler, device_name, fitting_precision
 from vit_lightning.inference import find_images
 from vit_lightning.mistakes import check_configs, explain
 from vit_lightning.module import ViTClassifier, read_checkpoint
@@ -316,14 +317,14 @@ class ViTCLI(LightningCLI):
         if trainer.gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}; expected norm")
         overrides: dict[str, Any] = {"enable_model_summary": False, "logger": trainer.logger or False}
-        if trainer.precision is None:
+        plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
+        if trainer.precision is None and not any(isinstance(plugin, Precision) for plugin in plugins):
             told = os.environ.get(PRECISION_VARIABLE) if self.further else None
             precision = told or fitting_precision(trainer.accelerator)
             overrides["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
         if not is_terminal():
             overrides["enable_progress_bar"] = False
-        plugins = trainer.plugins or []
-        overrides["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        overrides["plugins"] = [*(plugin for plugin in plugins if plugin is not None), AtomicCheckpointIO()]
         callbacks: list[Callback] = [DeferredInterrupt()]
         if is_terminal() and trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
@@ -339,11 +340,13 @@ class ViTCLI(LightningCLI):
                 self.keep_split(self.resumed.folder / "split.csv")
             if self.options.model.init_from is not None and self.options.ckpt_path is None:
                 self.model.weights_from(self.options.model.init_from)  # refused before there is a run
+            if self.options.model.compile:
+                check_compiler(trainer.accelerator)
             if self.further:
                 self.run_folder = Path(os.environ.get(RUN_FOLDER_VARIABLE, self.logs))  # it is written by the first
             else:
                 self.datamodule.prepare_data()
-                self.datamodule.setup("fit")
+                self.datamodule.arrange("fit")
                 self.run_folder = self.open_run_folder()
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
@@ -361,8 +364,10 @@ class ViTCLI(LightningCLI):
             self.datamodule.device_batch_size(built.world_size)
             if command == "predict" and built.world_size > 1:
                 raise ValueError(f"predict runs on one device, not on {built.world_size}; leave trainer.devices out")
-            if self.run_folder is not None and self.lock is not None and self.resumed is None:
-                self.describe_run(self.run_folder)
+            if self.run_folder is not None and self.lock is not None:
+                self.datamodule.setup("fit")  # decodes; what may be refused without it was by now
+                if self.resumed is None:
+                    self.describe_run(self.run_folder)
         except BaseException as error:
             self.close_run_folder(new=self.resumed is None)
             if isinstance(error, TypeError):  # how Lightning refuses values of a wrong type

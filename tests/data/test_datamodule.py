@@ -759,7 +759,37 @@ def test_order_and_augmentation_depend_on_seed_epoch_and_image_alone(
         shares.append(epoch_of(module.train_dataloader(), 3)[0])
     assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), expected)
     monkeypatch.setenv("PL_GLOBAL_SEED", "8")
-    assert epoch_of(data(root).train_dataloader(), 3)[1] != order
+    others = [epoch_of(data(root).train_dataloader(), epoch) for epoch in (2, 3)]
+    assert all(other_order != order for _, other_order in others)  # seed + epoch would repeat one
+
+
+def test_an_epoch_under_way_keeps_its_number(root: Path) -> None:
+    """Lightning sets the next one while loader processes may still be asking."""
+    sampler = data(root).train_dataloader().sampler
+    assert isinstance(sampler, EpochSampler)
+    under_way = iter(sampler)
+    next(under_way)
+    sampler.set_epoch(5)
+    assert {epoch for epoch, _ in under_way} == {0}
+
+
+def test_scoring_before_training_changes_nothing(root: Path) -> None:
+    module = data(root, "validate", augment="trivial")
+    module.setup("fit")
+    assert [tuple(frame.shape) for frame in (module.frames["train"][0], module.frames["val"][0])] == [
+        (8, 10, 3),  # room for a crop, as far as the picture has it
+        (8, 8, 3),
+    ]
+
+
+@pytest.mark.parametrize("cache", ["disk", "memory", "none"])
+def test_training_images_are_the_same_before_and_after_they_are_kept(root: Path, cache: str) -> None:
+    module = data(root, "test", augment="trivial", cache=cache)
+    before, order = epoch_of(module.train_dataloader(), 0)
+    module.setup("fit")
+    after, same_order = epoch_of(module.train_dataloader(), 0)
+    assert order == same_order
+    assert torch.equal(before, after)
 
 
 @pytest.mark.parametrize("augment", ["trivial", "light", "article", "none"])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from io import RawIOBase
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from vit_lightning.data import frames
-from vit_lightning.data.frames import Cache, FrameFile, MappedFrames, find_frames, load_frame
+from vit_lightning.data.datamodule import LabelledImages
+from vit_lightning.data.frames import Cache, FrameFile, KeptFrames, find_frames, load_frame
 from vit_lightning.data.images import load_image
 from vit_lightning.data.transforms import FrameSize
 
@@ -103,14 +106,17 @@ def test_nothing_is_cut_off_a_picture_of_another_shape(tmp_path: Path, shape: tu
     assert found[-1, -1].tolist() == pytest.approx([255, 255, 255], abs=40)
 
 
-@pytest.mark.parametrize("scale", [1, 2.2, 5, 9])
+@pytest.mark.parametrize(
+    ("ending", "scale"), [("jpg", 1), ("jpg", 2.2), ("jpg", 5), ("jpg", 9), ("png", 2), ("tiff", 2), ("webp", 2)]
+)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_large_and_turned_pictures_are_decoded_smaller_but_look_the_same(
-    tmp_path: Path, orientation: int, scale: float
+    tmp_path: Path, orientation: int, ending: str, scale: float
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture(1, round(90 * scale), round(60 * scale)).save(tmp_path / "x.jpg", exif=exif, quality=95)
+    file = tmp_path / f"x.{ending}"
+    picture(1, round(90 * scale), round(60 * scale)).save(file, exif=exif, quality=95)
     size = (90, 60) if orientation > 4 else (60, 90)
     asked = []
 
@@ -118,8 +124,8 @@ def test_large_and_turned_pictures_are_decoded_smaller_but_look_the_same(
         asked.append((height, width))
         return size
 
-    found = load_frame(tmp_path / "x.jpg", sizing).numpy().astype(int)
-    upright = load_image(tmp_path / "x.jpg")
+    found = load_frame(file, sizing).numpy().astype(int)
+    upright = load_image(file)
     assert asked == [(upright.height, upright.width)]
     expected = np.asarray(upright.resize(size[::-1], Image.Resampling.BILINEAR))
     assert found.shape == expected.shape
@@ -294,9 +300,16 @@ def test_two_processes_decode_once(root: Path) -> None:
     assert [one[-1] for one in words] == [expected, expected]
 
 
+@pytest.mark.parametrize("cache", ["disk", "memory"])
+def test_frames_reach_spawned_loader_processes(root: Path, cache: Cache) -> None:
+    found = find(root, cache=cache)
+    loader = DataLoader(LabelledImages(found, range(6)), batch_size=3, num_workers=1, multiprocessing_context="spawn")
+    assert same([frame for batch, _ in loader for frame in batch], all_of(found))
+
+
 def test_mapped_frames_travel_as_a_name_and_places(root: Path) -> None:
     found = find(root)
-    assert isinstance(found, MappedFrames)
+    assert isinstance(found, KeptFrames)
     content = pickle.dumps(found)
     assert len(content) < 1500
     assert same(all_of(pickle.loads(content)), all_of(found))
@@ -315,23 +328,75 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(root: Path, m
     assert len(find(root)) == 6
 
 
-def test_a_disk_that_fills_up_meanwhile_is_told_and_given_its_room_back(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find(root, PATHS[:2])
-    (file,) = folder_of(root).glob("*.frames")
-    size = file.stat().st_size
+def fail_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The disk takes so many frames, and half of one more."""
+    left = [count]
 
-    def full(files: Sequence[Path], sizing: frames.Sizing) -> object:
-        yield [load_frame(files[0], sizing)]
+    def write(out: RawIOBase, frame: Tensor) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            out.write(frame.numpy().tobytes()[:300])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        out.write(frame.numpy().tobytes())
+
+    monkeypatch.setattr(frames, "write_all", write)
+
+
+@pytest.mark.parametrize("known", [0, 2])
+def test_a_disk_that_fills_up_meanwhile_is_told_and_given_its_room_back(
+    root: Path, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = find(root, PATHS[:known]) if known else []
+    before = all_of(first)
+    with monkeypatch.context() as patch:
+        fail_after(patch, 2)
+        with pytest.raises(
+            ValueError, match=r"cannot be kept in .* \(No space left on device\); choose another folder"
+        ):
+            find(root)
+    (file,) = folder_of(root).glob("*.frames")
+    assert file.stat().st_size == known * 600
+    assert same(all_of(first), before)
+    assert same(all_of(find(root)), [load_frame(root / path, SMALL) for path in PATHS])
+
+
+def test_without_a_table_there_are_no_frames(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that went on with frames of which no table tells would see them written over by the next one."""
+
+    def full(self: Path, *_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(frames, "decode_all", full)
-        with pytest.raises(ValueError, match=r"the disk of .* is full; choose another folder with --data\.cache_dir"):
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(ValueError, match=r"cannot be kept in .* \(No space left on device\)"):
             find(root)
-    assert file.stat().st_size == size
+    assert {path.suffix for path in folder_of(root).iterdir()} <= {".frames", ".lock"}
     assert same(all_of(find(root)), [load_frame(root / path, SMALL) for path in PATHS])
+
+
+def test_what_a_killed_process_left_is_not_written_over(root: Path) -> None:
+    """Somebody may look at it."""
+    find(root, PATHS[:4])
+    (file,) = folder_of(root).glob("*.frames")
+    with file.open("ab") as out:
+        out.write(b"x" * 700)
+    assert same(all_of(find(root)), [load_frame(root / path, SMALL) for path in PATHS])
+    assert file.read_bytes()[2400:3100] == b"x" * 700
+
+
+def test_now_and_then_what_was_decoded_is_safe(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "CHUNK", 2)
+    monkeypatch.setattr(frames, "BETWEEN", 0.0)
+    seen: list[int] = []
+    publish = FrameFile.publish
+
+    def noted(self: FrameFile, file: Path, rows: frames.Rows) -> None:
+        publish(self, file, rows)
+        seen.append(len(self.read()[1]))
+
+    monkeypatch.setattr(FrameFile, "publish", noted)
+    find(root)
+    assert seen == [2, 4, 6]
 
 
 @pytest.mark.skipif(

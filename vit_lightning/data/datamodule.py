@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
 from vit_lightning.data import demo, kaggle
-from vit_lightning.data.frames import Cache, DecodedFrames, Frames, find_frames, read_frame
+from vit_lightning.data.frames import Cache, Frames, find_frames, read_frame
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
 from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
@@ -114,7 +114,10 @@ class EpochSampler(DistributedSampler[Any]):
     """Epoch and index of this device's share of the images, in an order that seed and epoch decide."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, index) for index in super().__iter__())
+        epoch = self.epoch  # Lightning may set the next one while this one is under way
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset)).tolist()  # type: ignore[arg-type]  # ours have a length
+        order += order[: self.total_size - len(order)]  # every device has as many
+        return ((epoch, index) for index in order[self.rank :: self.num_replicas])
 
 
 @contextmanager
@@ -255,6 +258,20 @@ class ImageDataModule(LightningDataModule):
         return self.cache_dir / f"demo-{demo.VERSION}"
 
     def setup(self, stage: str) -> None:
+        """Does what `arrange` does and, to fit, decodes the images that are looked at in every epoch.
+
+        Raises:
+            FileNotFoundError: The root, or a file of the split, is missing.
+            ValueError: As in `arrange`; or the decoded images cannot be kept.
+        """
+        self.arrange(stage)
+        if stage == "fit" and not self.frames:
+            quick = self.trainer is not None and bool(getattr(self.trainer, "fast_dev_run", False))
+            for part in ("train", "val"):
+                if self.part(part):
+                    self.frames[part] = self.find_frames(part, "none" if quick else self.cache)
+
+    def arrange(self, stage: str) -> None:
         """Lists the images, leaves out what cannot be read, and splits the rest.
 
         Raises:
@@ -276,12 +293,6 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":
             self.check_parts(samples)
         self.samples = samples
-        if stage == "fit":
-            sizes = {"train": frame_size(self.image_size, self.augment), "val": frame_size(self.image_size)}
-            for part, size in sizes.items():
-                paths = [sample.path for sample in self.part(part)]
-                if paths:
-                    self.frames[part] = find_frames(self.root, paths, size, cache=self.cache, cache_dir=self.cache_dir)
 
     def checked_split(self, root: Path, layout: Layout) -> str:
         """The kind of split, settled where it was left out, if the root has the folders for it."""
@@ -412,21 +423,28 @@ class ImageDataModule(LightningDataModule):
             paths = [self.root / sample.path for sample in self.part("test", "val")]
         return self.loader(UnlabelledImages(paths, frame_size(self.image_size)))
 
-    def labelled(self, part: str, transform: v2.Transform | None = None) -> LabelledImages:
-        """The images of one part."""
+    def find_frames(self, part: str, cache: Cache) -> Frames:
+        """The images of one part at the size that what is done with them needs."""
         assert self.root is not None, "setup comes first"
-        samples = self.part(part)
-        frames = self.frames.get(part)
-        if frames is None:  # looked at once only
-            frames = DecodedFrames(self.root, [sample.path for sample in samples], frame_size(self.image_size))
+        size = frame_size(self.image_size, self.augment if part == "train" else "none")
+        paths = [sample.path for sample in self.part(part)]
+        return find_frames(self.root, paths, size, cache=cache, cache_dir=self.cache_dir)
+
+    def labelled(self, part: str, transform: v2.Transform | None = None) -> LabelledImages:
+        """The images of one part with their labels."""
         index = {name: number for number, name in enumerate(self.class_names)}
-        return LabelledImages(frames, [index[sample.label] for sample in samples], transform, global_seed())
+        labels = [index[sample.label] for sample in self.part(part)]
+        frames = self.frames.get(part) or self.find_frames(part, "none")
+        return LabelledImages(frames, labels, transform, global_seed())
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401, ARG002  # Lightning's signature
         """Bytes become numbers on the model's own device."""
         if isinstance(batch, Tensor):  # the example input of Lightning's summary, which are numbers
             return batch
-        return [normalise(batch[0]), *batch[1:]]
+        images = normalise(batch[0])
+        if self.trainer is not None:  # to bf16 in a model that is of bf16
+            images = self.trainer.precision_plugin.convert_input(images)
+        return [images, *batch[1:]]
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps: the epoch to go on with."""
@@ -525,7 +543,7 @@ def digest(lines: Iterable[str]) -> str:
 
 
 def global_seed() -> int:
-    """The run's seed, which Lightning keeps in the environment."""
+    """The run's seed, which Lightning's `seed_everything` keeps in the environment; 0 without one."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 

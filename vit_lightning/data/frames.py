@@ -1,14 +1,17 @@
 """Pictures as bytes at the size that training needs: decoded each time, or once and kept."""
 
-import errno
 import json
+import logging
 import os
 import shutil
 import sys
+import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,19 +20,22 @@ import numpy.typing as npt
 import PIL
 import torch
 import torchvision
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from vit_lightning.data.images import naming, opened, upright
 from vit_lightning.data.scan import folder_name, stamp
+from vit_lightning.data.transforms import FrameSize
 from vit_lightning.progress import track
 
 try:
     from torchvision.io import decode_jpeg
 except ImportError:  # torchvision means to leave it to another package some day
     decode_jpeg = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 Cache = Literal["disk", "memory", "none"]
 
@@ -44,6 +50,9 @@ LYING = range(5, 9)
 
 #: So many pictures are decoded at a time; of fewer nobody is told.
 CHUNK = 256
+
+#: Seconds after which what was decoded is safe from a power cut.
+BETWEEN = 20.0
 
 #: By path relative to the root: a picture's size and time of change, and its frame's first byte, height and width.
 Rows = dict[str, list[int]]
@@ -78,19 +87,22 @@ def read_frame(path: Path | str, size: Sizing) -> Tensor:
     """
 
     def read(image: Image.Image) -> Tensor:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        whole, lying = image.size, orientation in LYING
-        height, width = size(*(whole if lying else whole[::-1]))
-        # A JPEG that is at least twice too large is decoded at a half, a quarter or an eighth, in half the time.
-        image.draft(None, (height, width) if lying else (width, height))
         pixels: Tensor | None = None
-        plain = image.format == "JPEG" and image.mode == "RGB" and orientation == 1 and image.size == whole
-        if plain and decode_jpeg is not None:
-            # The same bytes in two thirds of the time; Pillow reads more, and says what is wrong with the rest.
-            with suppress(RuntimeError):
-                pixels = torch.as_tensor(decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8))))
+        if image.format == "JPEG":
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            whole, lying = image.size, orientation in LYING
+            height, width = size(*(whole if lying else whole[::-1]))
+            # One that is at least twice too large is decoded at a half, a quarter or an eighth, in half the time.
+            image.draft(None, (height, width) if lying else (width, height))
+            if image.mode == "RGB" and orientation == 1 and image.size == whole and decode_jpeg is not None:
+                # The same bytes in two thirds of the time; Pillow reads more, and says what is wrong with the rest.
+                with suppress(RuntimeError):
+                    pixels = torch.as_tensor(decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8))))
         if pixels is None:
-            pixels = torch.from_numpy(np.array(upright(image))).permute(2, 0, 1)
+            picture = upright(image)
+            if image.format != "JPEG":
+                height, width = size(picture.height, picture.width)
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
         resized: Tensor = functional.resize(pixels, [height, width], antialias=True)
         return resized.permute(1, 2, 0).contiguous()
 
@@ -118,18 +130,18 @@ class DecodedFrames:
         return load_frame(self.root / self.paths[index], self.size)
 
 
-class MappedFrames:
-    """Frames in a file that is mapped into memory: all processes that read it share one copy.
+class KeptFrames:
+    """Frames one after another, in memory or in a file that is mapped: loader processes share one copy.
 
     Args:
-        file: Bytes of frames one after another.
-        places: Where each begins in the file, its height and its width, (n, 3).
+        source: The bytes of all frames, or the file with them.
+        places: Where each begins, its height and its width, (n, 3).
     """
 
-    def __init__(self, file: Path, places: npt.NDArray[np.int64]) -> None:
-        self.file = file
+    def __init__(self, source: Path | Tensor, places: npt.NDArray[np.int64]) -> None:
+        self.source = source
         self.places = places
-        self.bytes = torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
+        self.bytes = source if isinstance(source, Tensor) else mapped(source)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -138,17 +150,24 @@ class MappedFrames:
         begin, height, width = self.places[index].tolist()
         return self.bytes[begin : begin + 3 * height * width].view(height, width, 3)
 
-    def __reduce__(self) -> tuple[type, tuple[Path, npt.NDArray[np.int64]]]:
-        return MappedFrames, (self.file, self.places)  # a loader process maps the file for itself
+    def __reduce__(self) -> tuple[type, tuple[Path | Tensor, npt.NDArray[np.int64]]]:
+        return KeptFrames, (self.source, self.places)  # another process maps the file for itself
 
 
-def find_frames(root: Path, paths: Sequence[str], size: Sizing, *, cache: Cache, cache_dir: Path) -> Frames:
+def mapped(file: Path) -> Tensor:
+    """The bytes of a file, to be read only: larger ones than the memory are no trouble."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(np.memmap(file, dtype=np.uint8, mode="r")))
+
+
+def find_frames(root: Path, paths: Sequence[str], size: FrameSize, *, cache: Cache, cache_dir: Path) -> Frames:
     """The frames of pictures, from the kind of cache that is wanted.
 
     Args:
         root: The data's root folder.
         paths: Files relative to it.
-        size: Of the frames; its text is part of the name of what is kept on the disk.
+        size: Of the frames.
         cache: `disk` decodes what is new or changed into a file below `cache_dir`, `memory` everything into this
             process's memory, `none` each picture whenever it is asked for.
         cache_dir: What is kept lies in its `frames/`.
@@ -161,19 +180,25 @@ def find_frames(root: Path, paths: Sequence[str], size: Sizing, *, cache: Cache,
         return DecodedFrames(root, paths, size)
     if cache == "disk":
         return FrameFile(root, size, cache_dir).frames(paths)
-    frames: list[Tensor] = []
+    kept = np.empty(0, dtype=np.uint8)
+    places: list[tuple[int, int, int]] = []
     for chunk in decode_all([root / path for path in paths], size):
-        if not frames:
+        if not places:
             check_room(chunk, len(paths), physical_memory(), "this machine has", "use --data.cache disk, or none")
-        frames += chunk
-    return frames
+        for frame in chunk:
+            height, width, _ = frame.shape
+            places.append((kept.size, height, width))
+            kept.resize(kept.size + frame.numel(), refcheck=False)  # in place, where the system can
+            kept[-frame.numel() :] = frame.flatten().numpy()
+    return KeptFrames(torch.from_numpy(kept), np.array(places, dtype=np.int64))
 
 
 class FrameFile:
     """What is kept of one root at one size: a file of frames that only grows, and a table of what lies where in it.
 
     The table is exchanged as a whole once the frames are on the disk, so that whoever reads it sees all of them or
-    none. A picture that changed leaves its old frame behind; when half of the file is such, a new one is begun.
+    none. Nothing is ever written over: a picture that changed leaves its old frame behind, and when more than half of
+    the file is such, a new one is begun.
 
     Args:
         root: The data's root folder.
@@ -181,36 +206,46 @@ class FrameFile:
         cache_dir: Where it lies: in `frames/`, a folder a root.
     """
 
-    def __init__(self, root: Path, size: Sizing, cache_dir: Path) -> None:
+    def __init__(self, root: Path, size: FrameSize, cache_dir: Path) -> None:
         self.root = root
         self.size = size
         self.table = cache_dir / "frames" / folder_name(root) / f"{size}.json"
 
-    def frames(self, paths: Sequence[str]) -> MappedFrames:
+    def frames(self, paths: Sequence[str]) -> KeptFrames:
         """The frames of these pictures; those that are new or changed are decoded."""
         stamps = [stamp(self.root / path) for path in paths]
         file, rows = self.read()
         if self.missing(paths, stamps, rows):
             lock = FileLock(self.table.with_suffix(".lock"))  # of several processes one decodes
-            try:
+            with self.writing():
                 self.table.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire()
-            except OSError as error:
-                raise ValueError(
-                    f"decoded pictures cannot be kept in {self.table.parent} ({error.strerror}); {ELSEWHERE}"
-                ) from error
+                try:
+                    lock.acquire(timeout=1)
+                except Timeout:
+                    log.info("waiting for another process, which is decoding pictures of %s", self.root)
+                    lock.acquire()
             try:
                 file, rows = self.add(paths, stamps)
             finally:
                 lock.release()
-        return MappedFrames(file, np.array([rows[path][2:] for path in paths], dtype=np.int64))
+        return KeptFrames(file, np.array([rows[path][2:] for path in paths], dtype=np.int64))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Says what to do where the folder cannot be written."""
+        try:
+            yield
+        except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"decoded pictures cannot be kept in {self.table.parent} ({why}); {ELSEWHERE}") from error
 
     def read(self) -> tuple[Path, Rows]:
         """The file of frames and its rows; a new name and none where there is no table, or none that can be used."""
         with suppress(Exception):  # whatever stands there instead
             content = json.loads(self.table.read_text(encoding="utf-8"))
             file, rows = self.table.with_name(content["file"]), content["frames"]
-            if content["version"] == VERSION and file.stat().st_size >= end_of(rows):
+            end = max((begin + 3 * height * width for _, _, begin, height, width in rows.values()), default=0)
+            if content["version"] == VERSION and file.stat().st_size >= end:
                 return file, rows
         return self.new_file(), {}
 
@@ -225,49 +260,67 @@ class FrameFile:
     def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]]) -> tuple[Path, Rows]:
         """Decodes what is missing; what there is when an error or Ctrl-C ends it is kept."""
         file, rows = self.read()
-        first = end_of(rows)
         rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(self.root / path)}
-        if sum(3 * height * width for _, _, _, height, width in rows.values()) < first / 2:
-            file, rows, first = self.new_file(), {}, 0
+        end = file.stat().st_size if file.exists() else 0
+        if sum(3 * height * width for _, _, _, height, width in rows.values()) < end / 2:
+            file, rows, end = self.new_file(), {}, 0
+        self.remove_others(file)
         todo = self.missing(paths, stamps, rows)
-        known, end = len(rows), first
-        file.touch()
-        with file.open("r+b") as out:
-            out.seek(end)
-            try:
-                for chunk in decode_all([self.root / paths[index] for index in todo], self.size):
-                    done = len(rows) - known
-                    if not done:
-                        free, where = shutil.disk_usage(file.parent).free, f"the disk of {file.parent} has"
-                        check_room(chunk, len(todo), free, where, ELSEWHERE)
+        done, saved, published = 0, end, time.monotonic()
+        with self.writing():
+            out = file.open("ab", buffering=0)
+        try:
+            for chunk in decode_all([self.root / paths[index] for index in todo], self.size):
+                if not done:
+                    free, where = shutil.disk_usage(file.parent).free, f"the disk of {file.parent} has"
+                    check_room(chunk, len(todo), free, where, ELSEWHERE)
+                with self.writing():
                     for index, frame in zip(todo[done:], chunk, strict=False):
-                        out.write(frame.numpy().data)
+                        write_all(out, frame)
                         height, width, _ = frame.shape
                         rows[paths[index]] = [*stamps[index], end, height, width]
                         end += frame.numel()
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                rows = {path: row for path, row in rows.items() if row[2] < first}
-                with suppress(OSError):  # gives the room back; what others have mapped stays
-                    out.truncate(first)
-                raise ValueError(f"the disk of {file.parent} is full; {ELSEWHERE}") from error
-            finally:
-                with suppress(OSError):
-                    out.flush()
-                    os.fsync(out.fileno())
-                    self.write(file, rows)
+                    done += len(chunk)
+                    if done == len(todo) or time.monotonic() - published > BETWEEN:
+                        self.publish(file, rows)
+                        saved, published = end, time.monotonic()
+        except ValueError:  # there is no room: it is given back, but for what others may look at
+            with suppress(OSError):
+                out.truncate(saved)
+            raise
+        except BaseException:
+            with suppress(OSError):
+                self.publish(file, rows)
+            raise
+        finally:
+            out.close()
         return file, rows
 
-    def write(self, file: Path, rows: Rows) -> None:
-        """Exchanges the table, and removes files of frames that no table names any more."""
+    def publish(self, file: Path, rows: Rows) -> None:
+        """Exchanges the table, once all frames are on the disk."""
+        with file.open("rb+") as out:
+            os.fsync(out.fileno())
         temporary = self.table.with_suffix(f".{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps({"version": VERSION, "file": file.name, "frames": rows}), encoding="utf-8")
-        temporary.replace(self.table)
+        try:
+            temporary.write_text(json.dumps({"version": VERSION, "file": file.name, "frames": rows}), encoding="utf-8")
+            temporary.replace(self.table)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def remove_others(self, file: Path) -> None:
+        """Removes files of frames that no table names any more."""
         for old in file.parent.glob(f"{self.size}-*.frames"):
             if old != file:
                 with suppress(OSError):  # a system may keep what is mapped
                     old.unlink()
+
+
+def write_all(out: RawIOBase, frame: Tensor) -> None:
+    """Writes a frame's bytes, however few the system takes at a time."""
+    rest = frame.numpy().data.cast("B")
+    while rest:
+        rest = rest[out.write(rest) or 0 :]
 
 
 def decode_all(files: Sequence[Path], size: Sizing) -> Iterator[list[Tensor]]:
@@ -301,8 +354,3 @@ def physical_memory() -> int:
     if {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= names.keys():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return sys.maxsize
-
-
-def end_of(rows: Rows) -> int:
-    """The first byte behind all frames."""
-    return max((begin + 3 * height * width for _, _, begin, height, width in rows.values()), default=0)

@@ -28,7 +28,7 @@ class Dropout(nn.Module):
         """Any shape; in evaluation x itself."""
         if not self.training or self.rate == 0.0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.rate)
         count, dropped = x.numel(), min(round(self.rate * 2**16), 2**16 - 1)
         words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
@@ -86,7 +86,8 @@ class MultiHeadSelfAttention(nn.Module):
             first: Compute only so many tokens, (B, first, D). They look at all the others all the same.
         """
         rate = self.dropout.rate if self.training else 0.0
-        if rate > 0.0 and x.device.type == "cpu":  # the fused kernel there knows no dropout
+        if rate > 0.0 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            # The fused kernel of processors knows no dropout.
             return self.written_out(x, first)[0]
         q, k, v = self.project(x)
         heads = F.scaled_dot_product_attention(q[:, :, :first], k, v, dropout_p=rate)
@@ -296,7 +297,7 @@ class VisionTransformer(nn.Module):
         return self.dropout(x + self.position_embedding)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Equation 4 and the head: encoded tokens (B, N, D) -> logits (B, K)."""
+        """Equation 4 and the head: encoded tokens (B, N, D), or the class token alone, (B, 1, D) -> logits (B, K)."""
         x = self.norm(x)
         return self.head(x[:, 0] if self.pool == "cls" else x.mean(dim=1))
 
