@@ -24,7 +24,7 @@ from benchmarks.step import ours as bare_step
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.randomness import OwnRandomness
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
-from vit_lightning.hardware import fitting_precision
+from vit_lightning.hardware import fitting_precision, keep_memory
 from vit_lightning.module import ViTClassifier
 
 #: Batches before the steady state.
@@ -99,6 +99,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    keep_memory()  # for all three, as the command line does
     bf16 = fitting_precision("cpu") == "bf16-mixed"
     tables: dict[str, dict[str, Rates]] = {}
     ratios = {}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from vit_lightning.hardware import keep_memory
+
 #: Does its work and says how much it was: images, mostly.
 Contender = Callable[[], float]
 
@@ -29,8 +31,9 @@ class Rates:
 def interleave(contenders: Mapping[str, Contender], *, rounds: int) -> dict[str, Rates]:
     """Has the contenders do their work in turn, each round all of them, so that they share what disturbs the machine.
 
-    Each does it once before, which does not count.
+    Each does it once before, which does not count. What the command line does for the memory, all of them get.
     """
+    keep_memory()
     rates = {name: Rates() for name in contenders}
     for work in contenders.values():
         work()

@@ -31,7 +31,14 @@ from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
-from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, check_compiler, device_name, fitting_precision
+from vit_lightning.hardware import (
+    PRECISION_VARIABLE,
+    check_accelerator,
+    check_compiler,
+    device_name,
+    fitting_precision,
+    keep_memory,
+)
 from vit_lightning.inference import find_images
 from vit_lightning.mistakes import check_configs, explain
 from vit_lightning.module import ViTClassifier, read_checkpoint
@@ -73,6 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         FileNotFoundError: A run, an image or the data is missing.
     """
     set_up_logging(quiet=is_further_process())
+    keep_memory()
     try:
         cli = ViTCLI(arguments)
         return int(cli.writer is not None and cli.writer.unreadable > 0)

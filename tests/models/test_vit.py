@@ -140,6 +140,21 @@ def test_dropout_drops_each_number_by_itself_at_its_rate_and_keeps_the_mean(rate
     assert torch.equal(x.grad, y)
 
 
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_probabilities_in_bf16_are_those_in_fp32_but_for_a_hundredth(pool: str) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(num_classes=4, dim=192, heads=6, image_size=96, pool=pool).eval()  # type: ignore[arg-type]  # one of the two
+    torch.nn.init.normal_(model.head.weight, std=0.1)  # answers as different as those of a trained model
+    x = torch.randn(16, 3, 96, 96)
+    with torch.inference_mode():
+        expected = model(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(x)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.softmax(dim=1), expected.softmax(dim=1), atol=1e-2, rtol=0)
+    assert expected.softmax(dim=1).max() > 0.6
+
+
 def test_dropout_repeats_with_the_seed_only() -> None:
     x, dropout = torch.ones(1000), Dropout(0.5)
     torch.manual_seed(1)

