@@ -4,11 +4,13 @@
 
 The article's model at 224 px, at equal dropout. `ours (fit)` is Lightning's Trainer with this project's data (decoded
 once before), augmentation, metrics, logging and record of the run, from its sixth batch on; `bare loop` is the same
-network and optimizer on one batch that is always the same. `plain` is the article's way, loading and all.
+network and optimizer on one batch that is always the same. `plain` is the article's way, loading and all, in a process
+of its own. The three take turns.
 """
 
-import itertools
 import logging
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -18,8 +20,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from benchmarks.measure import Contender, Rates, arguments, draw, finish, ratio, show
-from benchmarks.pictures import folder_of_frames, labelled
-from benchmarks.plain import PlainViT, plain_loader, plain_step
+from benchmarks.pictures import folder_of_frames
 from benchmarks.step import ours as bare_step
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.randomness import OwnRandomness
@@ -77,20 +78,12 @@ def timed(work: Contender, batches: int) -> float:
     return images / (time.perf_counter() - began)
 
 
-def plain(root: Path, rate: float, batch: int) -> Contender:
-    """A step of the plain loop with its loading."""
-    paths, labels, _ = labelled(root)
-    loader = plain_loader(paths, labels, batch)
-    endless = itertools.chain.from_iterable(itertools.repeat(loader))
-    model = PlainViT(rate)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-
-    def work() -> float:
-        images, targets = next(endless)
-        plain_step(model, optimizer, images, targets)
-        return len(targets)
-
-    return work
+def plain(root: Path, rate: float, batch: int, batches: int) -> float:
+    """Images a second of the plain loop in a process of its own: what this one does for its memory, it would not do."""
+    words = [str(root.resolve()), str(rate), str(batch), str(batches)]
+    command = [sys.executable, "-m", "benchmarks.plain", *words]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def main() -> None:
@@ -99,7 +92,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    keep_memory()  # for all three, as the command line does
+    keep_memory()  # as the command line does
     bf16 = fitting_precision("cpu") == "bf16-mixed"
     tables: dict[str, dict[str, Rates]] = {}
     ratios = {}
@@ -112,7 +105,7 @@ def main() -> None:
                 rates["ours (fit)"].rounds.append(fit(root, Path(folder), rate, options.batch, options.batches))
                 bare = bare_step(images, labels, rate, bf16=bf16)
                 rates["bare loop"].rounds.append(timed(bare, options.batches))
-                rates["plain"].rounds.append(timed(plain(root, rate, options.batch), options.batches))
+                rates["plain"].rounds.append(plain(root, rate, options.batch, options.batches))
             title = f"training, batch {options.batch}, dropout {rate:g}, {fitting_precision('cpu')}"
             tables[title] = rates
             show(title, rates, "plain")

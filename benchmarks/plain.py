@@ -1,10 +1,15 @@
 """The article's way, written plainly: what one gets from following a tutorial, and what the others are held against.
 
+    python -m benchmarks.plain FOLDER DROPOUT BATCH BATCHES      # the loop by itself: prints images a second
+
 Separate projections, attention and layer norm written out, every dropout torch's own, fp32, AdamW with its defaults,
 pictures decoded in full by the main process, and the loss fetched with `.item()` in every step.
 """
 
+import itertools
 import math
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from vit_lightning.data.index import find_layout, find_samples
 from vit_lightning.data.transforms import MEAN, STD
 
 
@@ -132,3 +138,25 @@ def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tenso
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()
+
+
+def plain_loop(root: Path, rate: float, batch: int, batches: int) -> float:
+    """Images a second of the loop on a folder of pictures, loading and all, from its third batch on."""
+    layout = find_layout(root)
+    samples = find_samples(root, layout)
+    labels = [layout.classes.index(sample.label) for sample in samples]
+    loader = plain_loader([root / sample.path for sample in samples], labels, batch)
+    model = PlainViT(rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    began = 0.0
+    for number, (images, targets) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
+        if number == 2:
+            began = time.perf_counter()
+        if number == 2 + batches:
+            break
+        plain_step(model, optimizer, images, targets)
+    return batch * batches / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    print(plain_loop(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
