@@ -10,6 +10,7 @@ machine's own product of 2048 x 2048 matrices, in the quicker of the two kinds o
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,19 +75,18 @@ def transformers_vit(rate: float) -> nn.Module:
     class Logits(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = ViTForImageClassification(
-                ViTConfig(
-                    hidden_size=DIM,
-                    num_hidden_layers=DEPTH,
-                    num_attention_heads=HEADS,
-                    intermediate_size=4 * DIM,
-                    hidden_dropout_prob=rate,
-                    attention_probs_dropout_prob=rate,
-                    image_size=SIZE,
-                    patch_size=PATCH,
-                    num_labels=CLASSES,  # type: ignore[call-arg]  # of its base class
-                )
-            )
+            settings: dict[str, Any] = {
+                "hidden_size": DIM,
+                "num_hidden_layers": DEPTH,
+                "num_attention_heads": HEADS,
+                "intermediate_size": 4 * DIM,
+                "hidden_dropout_prob": rate,
+                "attention_probs_dropout_prob": rate,
+                "image_size": SIZE,
+                "patch_size": PATCH,
+                "num_labels": CLASSES,
+            }
+            self.inner = ViTForImageClassification(ViTConfig(**settings))
 
         def forward(self, x: Tensor) -> Tensor:
             logits: Tensor = self.inner(x).logits

@@ -286,7 +286,7 @@ def test_two_processes_decode_once(root: Path) -> None:
         "from vit_lightning.data import frames\n"
         "from vit_lightning.data.transforms import FrameSize\n"
         "load = frames.load_frame\n"
-        "frames.load_frame = lambda path, size: (print(path.name, end=' '), load(path, size))[1]\n"
+        "frames.load_frame = lambda path, size: (sys.stdout.write(path.name + ' '), load(path, size))[1]\n"
         "root = Path(sys.argv[1])\n"
         "found = frames.find_frames(root, sys.argv[2:], FrameSize(8, 16, 'near'), cache='disk',\n"
         "    cache_dir=root.parent / 'cache')\n"

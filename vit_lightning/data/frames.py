@@ -213,7 +213,7 @@ class FrameFile:
 
     def frames(self, paths: Sequence[str]) -> KeptFrames:
         """The frames of these pictures; those that are new or changed are decoded."""
-        stamps = [stamp(self.root / path) for path in paths]
+        stamps = [stamp(f"{self.root}/{path}") for path in paths]
         file, rows = self.read()
         if self.missing(paths, stamps, rows):
             lock = FileLock(self.table.with_suffix(".lock"))  # of several processes one decodes
@@ -260,7 +260,7 @@ class FrameFile:
     def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]]) -> tuple[Path, Rows]:
         """Decodes what is missing; what there is when an error or Ctrl-C ends it is kept."""
         file, rows = self.read()
-        rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(self.root / path)}
+        rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(f"{self.root}/{path}")}
         end = file.stat().st_size if file.exists() else 0
         if sum(3 * height * width for _, _, _, height, width in rows.values()) < end / 2:
             file, rows, end = self.new_file(), {}, 0

@@ -57,7 +57,7 @@ def scan_pictures(root: Path, paths: Sequence[str], cache_dir: Path) -> Scan:
     memory = memory_file(cache_dir, root)
     known = read_memory(memory)
     found: dict[str, Entry] = {}
-    todo = [path for path in paths if path not in known or known[path][:2] != stamp(root / path)]
+    todo = [path for path in paths if path not in known or known[path][:2] != stamp(f"{root}/{path}")]
     if todo:
         text = f"looking whether {len(todo):,} pictures can be read (done once for every file)"
         # Pillow's decoders let other threads run meanwhile; one more than cores, as the disk has to be waited for.
@@ -77,7 +77,7 @@ def scan_pictures(root: Path, paths: Sequence[str], cache_dir: Path) -> Scan:
     misnamed = {
         path: content
         for path in paths
-        if (content := entries[path][2]) and content != FORMATS.get(Path(path).suffix.lower(), content)
+        if (content := entries[path][2]) and content != FORMATS.get(f".{path.rpartition('.')[2].lower()}", content)
     }
     return Scan(unreadable, misnamed)
 
@@ -91,10 +91,10 @@ def look(path: Path) -> Entry:
         return (size, changed, "", str(error)) if error.errno is None else (*UNKNOWN, "", str(error.strerror))
 
 
-def stamp(path: Path) -> tuple[int, int]:
+def stamp(path: Path | str) -> tuple[int, int]:
     """Size and time of the last change."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  # of many files, without a Path each
     except OSError:
         return UNKNOWN
     return status.st_size, status.st_mtime_ns
