@@ -82,7 +82,8 @@ def fitting_precision(accelerator: object) -> str:
     elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         native = False
     else:
-        known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
+        mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's is untyped
+        known = mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         native = known and bf16_gain() > WORTHWHILE
     return "bf16-mixed" if native else "32-true"
 

@@ -241,7 +241,7 @@ class ViTClassifier(LightningModule):
         self.shared_step(batch, self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: tuple[Tensor, list[str], list[str]], batch_idx: int) -> Prediction:
-        """Images (B, C, H, W), their paths, and why a path's image is a blank one, or '' -> probabilities by path."""
+        """Images (B, C, H, W), their paths, and why a path's image is a black one, or '' -> probabilities by path."""
         images, paths, reasons = batch
         probabilities = self(images).float().softmax(dim=-1)
         readable = [index for index, reason in enumerate(reasons) if not reason]

@@ -33,7 +33,7 @@ from vit_lightning.progress import track
 try:
     from torchvision.io import decode_jpeg
 except ImportError:  # torchvision means to leave it to another package some day
-    decode_jpeg = None  # type: ignore[assignment]
+    decode_jpeg = None  # type: ignore[assignment]  # asked for before it is called
 
 log = logging.getLogger(__name__)
 
