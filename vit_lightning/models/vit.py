@@ -16,8 +16,8 @@ from torch.nn import functional as F
 class Dropout(nn.Module):
     """Sets a random share of the numbers to 0 and scales the others up so that the mean stays (Srivastava et al. 2014).
 
-    On a CPU, torch's own draws a number for each, which took three tenths of a training step. Here the four 16-bit words
-    of one 64-bit number decide four, so that the rate is right to 1 / 65536.
+    On a CPU, torch's own draws a number for each, which took three tenths of a training step. Here the four 16-bit
+    words of one 64-bit number decide four, so that the rate is right to 1 / 65536.
     """
 
     def __init__(self, rate: float) -> None:
