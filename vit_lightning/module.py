@@ -208,8 +208,12 @@ class ViTClassifier(LightningModule):
         mean_loss: MeanMetric,
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
-    ) -> Tensor:
-        """The step of all three stages: the batch's mean cross-entropy; metrics and their log entries on the way."""
+    ) -> tuple[Tensor, Tensor]:
+        """The step of all three stages; metrics and their log entries on the way.
+
+        Returns:
+            The batch's mean cross-entropy, and the logits (B, K).
+        """
         images, labels = batch
         logits = self(images)
         if class_weights is None:
@@ -222,23 +226,23 @@ class ViTClassifier(LightningModule):
         mean_loss.update(loss.detach().expand(len(labels)))  # over images; with "disable" it ignores weights
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         self.log(f"{metrics.prefix}loss", mean_loss, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+        return loss, logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
         """Cross-entropy with label smoothing and class weights."""
-        loss = self.shared_step(
+        loss, _ = self.shared_step(
             batch, self.train_metrics, self.train_loss, self.hparams["label_smoothing"], self.class_weights
         )
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Plain cross-entropy, so that values compare between runs with different smoothing."""
-        self.shared_step(batch, self.val_metrics, self.val_loss)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Plain cross-entropy, so that values compare between runs with different smoothing; gives the logits."""
+        return self.shared_step(batch, self.val_metrics, self.val_loss)[1].detach()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As in validation."""
-        self.shared_step(batch, self.test_metrics, self.test_loss)
+        return self.shared_step(batch, self.test_metrics, self.test_loss)[1].detach()
 
     def predict_step(self, batch: tuple[Tensor, list[str], list[str]], batch_idx: int) -> Prediction:
         """Images (B, C, H, W), their paths, and why a path's image is a black one, or '' -> probabilities by path."""
