@@ -40,7 +40,7 @@ def attention_of(net: VisionTransformer, images: Tensor, kind: Literal["last", "
     net.eval()
     try:
         maps = []
-        for part in torch.split(images, AT_ONCE):  # type: ignore[no-untyped-call]  # torch's is untyped
+        for part in torch.split(images, AT_ONCE):
             # Not through __call__: a compiled network would be translated once more, for a handful of images.
             _, blocks = net.forward(part, return_attention=True)
             maps.append(flow(list(blocks), kind))
