@@ -1,8 +1,9 @@
-"""The sheet of training images in TensorBoard."""
+"""The sheets of images in TensorBoard."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
 
-from vit_lightning.callbacks.pictures import COLUMNS, ROWS, TrainingImages, draw_sheet
+from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
+from vit_lightning.callbacks.pictures import (
+    LINE,
+    MARGIN,
+    SHOWN_WIDTH,
+    HeldOutImages,
+    TrainingImages,
+    captioned,
+    enlarged,
+    evenly_chosen,
+    is_looked_at,
+    sheet,
+)
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.module import ViTClassifier
 
@@ -22,16 +35,69 @@ def plain(colour: Sequence[float]) -> Tensor:
     return (255 * torch.tensor(colour)).round().to(torch.uint8).expand(8, 16, 3)
 
 
+def pixels(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture))
+
+
 def test_the_sheet_shows_each_image_in_its_own_colours_with_its_label() -> None:
     colours = [(1.0, 0.0, 0.0), (0.0, 0.5, 0.0), (0.2, 0.4, 1.0)]
-    figure = draw_sheet([(plain(colour), f"label {i}") for i, colour in enumerate(colours)])
-    assert len(figure.axes) == ROWS * COLUMNS
-    assert [axes.get_title() for axes in figure.axes[:4]] == ["label 0", "label 1", "label 2", ""]
-    file = io.BytesIO()
-    figure.savefig(file)
-    found = {tuple(colour) for colour in np.asarray(Image.open(file).convert("RGB")).reshape(-1, 3).tolist()}
-    for wanted in ((255, 0, 0), (0, 128, 0), (51, 102, 255)):
-        assert any(max(abs(a - b) for a, b in zip(wanted, colour, strict=True)) <= 1 for colour in found)
+    tiles = [captioned([plain(colour)], ["label"]) for colour in colours]
+    seen = pixels(sheet(tiles, 2))
+    height, width = LINE + 8 + 2 * MARGIN, 16 + 2 * MARGIN
+    assert seen.shape == (2 * height, 2 * width, 3)
+    for place, colour in enumerate(colours):
+        row, column = divmod(place, 2)
+        tile = seen[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        torch.testing.assert_close(tile[-MARGIN - 8 : -MARGIN, MARGIN:-MARGIN], plain(colour), rtol=0, atol=0)
+        assert (tile[: MARGIN + LINE] < 128).any()  # the label
+    assert (seen[height:, width:] == 255).all()
+
+
+def test_the_text_is_what_is_said_red_where_wrong_and_cut_where_too_long() -> None:
+    def text(line: str, *, wrong: bool = False) -> Tensor:
+        return pixels(captioned([plain((0, 0, 0)).repeat(1, 5, 1)], [line], wrong=wrong))[: MARGIN + LINE]
+
+    assert not torch.equal(text("tom"), text("jerry"))
+    long = text("a label with far too many words to be shown")
+    assert (long[:, -MARGIN:] == 255).all()
+    assert not torch.equal(long, text("a label"))
+    dark = text("tom", wrong=True).view(-1, 3).float()
+    red, green, _ = dark[dark.sum(dim=1).argmin()].tolist()
+    assert red > green + 100
+
+
+def test_pictures_are_below_or_beside_each_other() -> None:
+    red, blue = plain((1.0, 0.0, 0.0)), plain((0.0, 0.0, 1.0))
+    below, beside = captioned([red, blue], []), captioned([red, blue], [], beside=True)
+    assert below.size == (16 + 2 * MARGIN, 16 + 2 * MARGIN)
+    assert beside.size == (32 + 2 * MARGIN, 8 + 2 * MARGIN)
+    for picture, place in ((below, (MARGIN, MARGIN + 8)), (beside, (MARGIN + 16, MARGIN))):
+        assert picture.getpixel((MARGIN, MARGIN)) == (255, 0, 0)
+        assert picture.getpixel(place) == (0, 0, 255)
+
+
+def test_small_frames_are_enlarged_by_a_whole_factor() -> None:
+    frame = torch.randint(0, 256, (4, 6, 3), dtype=torch.uint8)
+    large = enlarged(frame)
+    factor = -(-SHOWN_WIDTH // 6)
+    assert large.shape == (4 * factor, 6 * factor, 3)
+    torch.testing.assert_close(large[factor // 2 :: factor, factor // 2 :: factor], frame, rtol=0, atol=0)
+    wide = torch.zeros(4, SHOWN_WIDTH, 3, dtype=torch.uint8)
+    assert enlarged(wide).shape == wide.shape
+
+
+@pytest.mark.parametrize(("length", "indices"), [(15, [0, 2, 4, 6, 8, 10, 12, 14]), (3, [0, 1, 2]), (1, [0])])
+def test_held_out_images_are_chosen_at_even_distances(length: int, indices: list[int]) -> None:
+    dataset: Any = [(torch.tensor(index), 0) for index in range(length)]
+    assert [int(frame) for frame, _ in evenly_chosen(dataset, 8)] == indices
+
+
+def test_what_costs_time_is_drawn_ever_more_rarely_and_at_the_end() -> None:
+    def looked_at(epoch: int) -> bool:
+        trainer: Any = SimpleNamespace(current_epoch=epoch - 1, max_epochs=20)
+        return is_looked_at(trainer)
+
+    assert [epoch for epoch in range(1, 21) if looked_at(epoch)] == [1, 2, 4, 8, 16, 20]
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -40,17 +106,18 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: P
 
     weights = []
     for looks in (False, watched):
-        callbacks: list[Callback] = [TrainingImages()] if looks else []
         torch.manual_seed(0)
         data = ImageDataModule(root=str(frames), image_size=8, batch_size=10, num_workers=0)
         names = find_classes("folder", str(frames))
         model = ViTClassifier(class_names=names, image_size=8, patch_size=4, dim=8, depth=1, heads=1, dropout=0.5)
+        callbacks: list[Callback] = [TrainingImages(), HeldOutImages(), ClassMonitor(names), StepMonitor()]
         trainer = Trainer(
             accelerator="cpu",
-            max_epochs=1,
+            max_epochs=3,
             limit_train_batches=2,
+            log_every_n_steps=1,
             logger=TensorBoardLogger(tmp_path, name="", version="run") if watched else False,
-            callbacks=callbacks,
+            callbacks=callbacks if looks else [],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -61,5 +128,8 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: P
     if watched:
         events = EventAccumulator(str(tmp_path / "run"))
         events.Reload()
-        (sheet,) = events.Images("train/images")
-        assert sheet.width > sheet.height > 400
+        (training,) = events.Images("train/images")
+        assert training.width > training.height > 400
+        held_out = events.Images("val/images")
+        assert [event.step for event in held_out] == [1, 3, 5]  # epochs 1, 2 and 3, the last
+        assert len({event.encoded_image_string for event in held_out}) == 3

@@ -1,19 +1,34 @@
-"""Pictures for TensorBoard: what the model is really given."""
+"""Pictures for TensorBoard: what the model is really given, and what it makes of it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.utils.data import Dataset
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from vit_lightning.data.transforms import normalise
+from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.inference import top_classes
+from vit_lightning.module import ViTClassifier
 
-#: Rows and columns of the sheet.
-ROWS, COLUMNS = 4, 6
+#: Images on the sheet of training images, and columns.
+TRAINING_IMAGES, TRAINING_COLUMNS = 24, 6
+
+#: The same for the held-out images.
+HELD_OUT_IMAGES, HELD_OUT_COLUMNS = 8, 4
+
+#: Least width in pixels at which a picture is shown.
+SHOWN_WIDTH = 160
+
+#: Height in pixels of a line of text, and the room around pictures.
+LINE, MARGIN = 17, 4
 
 
 class TrainingImages(Callback):
@@ -21,27 +36,114 @@ class TrainingImages(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws images of all classes: the data set is sorted by class, and they are taken at even distances."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not loggers or not trainer.is_global_zero or trainer.train_dataloader is None:
+        if not watched(trainer) or not trainer.is_global_zero or trainer.train_dataloader is None:
             return
-        dataset = trainer.train_dataloader.dataset
-        chosen = np.unique(np.linspace(0, len(dataset) - 1, ROWS * COLUMNS).astype(int))
-        images = [dataset[int(index)] for index in chosen]
-        figure = draw_sheet([(image, pl_module.hparams["class_names"][label]) for image, label in images])
-        for logger in loggers:
-            logger.experiment.add_figure("train/images", figure, trainer.global_step)
+        images = evenly_chosen(trainer.train_dataloader.dataset, TRAINING_IMAGES)
+        names = pl_module.hparams["class_names"]
+        tiles = [captioned([enlarged(frame)], [names[label]]) for frame, label in images]
+        show(trainer, "train/images", sheet(tiles, TRAINING_COLUMNS))
 
 
-def draw_sheet(images: list[tuple[Tensor, str]]) -> Figure:
-    """Images, bytes (H, W, 3), in a grid, their labels above them."""
-    from matplotlib.figure import Figure  # half a second, needed only here
+class HeldOutImages(Callback):
+    """The same held-out images through training, as `val/images`, in the epochs of `is_looked_at`.
 
-    height, width = images[0][0].shape[:2]
-    figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.25) * ROWS), layout="constrained")
-    places = figure.subplots(ROWS, COLUMNS).ravel()
-    for place in places:
-        place.axis("off")
-    for place, (image, label) in zip(places, images, strict=False):
-        place.imshow(image.numpy())
-        place.set_title(label, fontsize=9)
-    return figure
+    Each with its label, the prediction and its confidence, and below it the attention by rollout.
+    """
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws them; the model computes once more, without the other processes."""
+        assert isinstance(pl_module, ViTClassifier)
+        if not watched(trainer) or not trainer.is_global_zero or not is_looked_at(trainer):
+            return
+        dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]  # there is one: it is validated
+        images = evenly_chosen(dataset, HELD_OUT_IMAGES)
+        weight = pl_module.net.head.weight
+        batch = normalise(torch.stack([frame for frame, _ in images]).to(weight.device)).to(weight.dtype)
+        probabilities = pl_module(batch).float().softmax(dim=-1).cpu()
+        attention = attention_of(pl_module.net, batch)
+        tiles = []
+        for (frame, label), shares, weights in zip(images, probabilities, attention, strict=True):
+            ((index, name, confidence),) = top_classes(shares, pl_module.class_names, 1)
+            verdict = "found" if index == label else f"taken for {name}"
+            large = enlarged(frame)
+            lines = [pl_module.class_names[label], f"{verdict}, {confidence:.0%}"]
+            tiles.append(captioned([large, overlay(large, weights)], lines, wrong=index != label))
+        show(trainer, "val/images", sheet(tiles, HELD_OUT_COLUMNS))
+
+
+def watched(trainer: Trainer) -> bool:
+    """Whether there is a TensorBoard, and this is no trial before training."""
+    return not trainer.sanity_checking and any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+
+
+def is_looked_at(trainer: Trainer) -> bool:
+    """Whether this epoch is one that what costs time is drawn for: 1, 2, 4, 8, ... and the last."""
+    epoch = trainer.current_epoch + 1
+    return epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs
+
+
+def last_step(trainer: Trainer) -> int:
+    """The step that was taken last, at which Lightning logs an epoch's scores."""
+    return max(0, trainer.global_step - 1)
+
+
+def show(trainer: Trainer, name: str, picture: Image.Image) -> None:
+    """Puts a picture into TensorBoard."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, np.asarray(picture), last_step(trainer), dataformats="HWC")
+
+
+def evenly_chosen(dataset: Dataset[tuple[Tensor, int]], count: int) -> list[tuple[Tensor, int]]:
+    """So many images with their labels, at even distances from the first to the last; all of fewer."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))  # type: ignore[arg-type]  # ours have a length
+    return [dataset[int(index)] for index in chosen]
+
+
+def enlarged(frame: Tensor) -> Tensor:
+    """A picture, bytes (H, W, 3), by the least whole factor at which it is `SHOWN_WIDTH` wide."""
+    factor = math.ceil(SHOWN_WIDTH / frame.shape[1])
+    return frame.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+
+
+def captioned(
+    pictures: Sequence[Tensor], lines: Sequence[str], *, beside: bool = False, wrong: bool = False
+) -> Image.Image:
+    """Pictures under lines of text.
+
+    Args:
+        pictures: Bytes (H, W, 3), all of one size.
+        lines: What stands above them; what is too long is cut off.
+        beside: The pictures beside each other, not below each other.
+        wrong: The text is red.
+    """
+    joined = torch.cat(list(pictures), dim=1 if beside else 0).numpy()
+    height, width = joined.shape[:2]
+    tile = Image.new("RGB", (width + 2 * MARGIN, height + LINE * len(lines) + 2 * MARGIN), "white")
+    tile.paste(Image.fromarray(joined), (MARGIN, MARGIN + LINE * len(lines)))
+    draw = ImageDraw.Draw(tile)
+    for row, line in enumerate(lines):
+        text = line
+        while font().getlength(text) > width and len(text) > 1:
+            text = text.rstrip("…")[:-1] + "…"
+        draw.text((MARGIN, MARGIN + LINE * row), text, fill="#b30000" if wrong else "black", font=font())
+    return tile
+
+
+def sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size, row by row, on white."""
+    width, height = tiles[0].size
+    columns = min(columns, len(tiles))
+    whole = Image.new("RGB", (width * columns, height * math.ceil(len(tiles) / columns)), "white")
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        whole.paste(tile, (width * column, height * row))
+    return whole
+
+
+@cache
+def font() -> ImageFont.FreeTypeFont:
+    """The one that comes with matplotlib: Pillow's own knows Latin letters alone."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)

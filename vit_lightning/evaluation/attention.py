@@ -87,4 +87,5 @@ def overlay(picture: Tensor, attention: Tensor) -> Tensor:
     fine = F.interpolate(scaled[None, None], size=picture.shape[:2], mode="bicubic")[0, 0].clamp(0, 1).numpy()
     colours = (255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.float32)[(255 * fine).astype(np.uint8)]
     grey = picture.numpy() @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-    return torch.from_numpy((0.45 * grey[..., None] + 0.55 * colours).round().astype(np.uint8))
+    share = (0.35 + 0.35 * fine)[..., None]  # of the colour: what is not attended is still to be recognised
+    return torch.from_numpy((share * colours + (1 - share) * grey[..., None]).round().astype(np.uint8))

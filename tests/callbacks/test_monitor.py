@@ -1,0 +1,168 @@
+"""Curves class by class and step by step, in TensorBoard's own words."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+from torch import Tensor
+
+from vit_lightning.callbacks.monitor import (
+    LEGIBLE,
+    THRESHOLDS,
+    ClassMonitor,
+    StepMonitor,
+    curve_counts,
+    draw_confusion,
+    tag_names,
+)
+from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.module import ViTClassifier
+
+
+class Spy(ClassMonitor):
+    """Keeps what it saw in the last epoch."""
+
+    def on_validation_epoch_start(self, *args: Any, **kwargs: Any) -> None:
+        super().on_validation_epoch_start(*args, **kwargs)
+        self.labels: list[int] = []
+        self.scores: list[Tensor] = []
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, *args, **kwargs)
+        self.labels += batch[1].tolist()
+        self.scores.append(pl_module(batch[0]).softmax(dim=-1))
+
+
+class SpyOnSteps(StepMonitor):
+    """Keeps the weights after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+        self.ratios: list[float] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *args)
+        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
+        if "train/update_norm" in trainer.callback_metrics:
+            self.ratios.append(trainer.callback_metrics["train/update_norm"].item())
+
+
+def fit(root: Path, callbacks: list[Any], **options: Any) -> None:
+    torch.manual_seed(0)
+    data = ImageDataModule(root=str(root), image_size=8, batch_size=10, num_workers=0, val_fraction=0.3)
+    model = ViTClassifier(
+        class_names=find_classes("folder", str(root)), image_size=8, patch_size=4, dim=8, depth=1, heads=1, lr=1e-2
+    )
+    settings = {"max_epochs": 3, "limit_train_batches": 4, "log_every_n_steps": 2, "logger": False} | options
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    trainer.fit(model, data)
+
+
+def test_recall_confusion_and_curves_are_scikit_learns(tmp_path: Path, frames: Path) -> None:
+    names = find_classes("folder", str(frames))
+    spy = Spy(names)
+    fit(frames, [spy], logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    labels, scores = np.array(spy.labels), torch.cat(spy.scores)
+    recalls = recall_score(labels, scores.argmax(dim=1), labels=range(len(names)), average=None)
+    for name, recall in zip(names, recalls, strict=True):
+        found = events.Scalars(f"val/recall/{name}")
+        assert [event.step for event in found] == [3, 7, 11]
+        assert found[-1].value == pytest.approx(recall, abs=1e-6)
+    torch.testing.assert_close(
+        spy.confusion.compute().numpy(), confusion_matrix(labels, scores.argmax(dim=1), labels=range(len(names)))
+    )
+    assert [event.step for event in events.Images("val/confusion")] == [3, 7, 11]
+    for index, name in enumerate(names):
+        curve = make_ndarray(events.Tensors(f"val/pr/{name}")[-1].tensor_proto)
+        assert curve.shape == (6, THRESHOLDS)
+        for place in (0, 30, 60):
+            predicted = scores[:, index].numpy() >= place / (THRESHOLDS - 1)
+            expected = [
+                precision_score(labels == index, predicted, zero_division=1),
+                recall_score(labels == index, predicted),
+            ]
+            assert curve[4:, place] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"fast_dev_run": True}, {"num_sanity_val_steps": 2}])
+def test_without_validation_logger_or_whole_epochs(
+    tmp_path: Path, frames: Path, options: dict[str, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    names = find_classes("folder", str(frames))
+    (tmp_path / "run").mkdir()
+    for logger in (False, TensorBoardLogger(tmp_path, name="", version="run")):
+        fit(frames, [ClassMonitor(names), StepMonitor()], logger=logger, **options)
+    assert not [warning for warning in recwarn if "before the ``update`` method" in str(warning.message)]
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    seen = events.Tags()["images"]
+    assert seen == (["val/confusion"] if "num_sanity_val_steps" in options else [])
+    if seen:
+        assert [event.step for event in events.Images("val/confusion")] == [3, 7, 11]  # not of the trial
+
+
+def test_update_norm_and_images_per_second(tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("vit_lightning.callbacks.monitor.time.perf_counter", lambda: float(next(clock)))
+    spy = SpyOnSteps()
+    fit(frames, [spy], logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    # The clock ticks once a batch of ten; neither validation nor the epochs' beginnings count.
+    speeds = events.Scalars("train/images_per_second")
+    assert [(event.step, event.value) for event in speeds] == [(step, 10.0) for step in (1, 3, 5, 7, 9, 11)]
+    for event in events.Scalars("train/update_norm"):
+        before, after = spy.weights[event.step : event.step + 2]
+        assert event.value == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-4)
+        assert 0 < event.value < 1
+
+
+def test_a_curve_worked_by_hand() -> None:
+    # One threshold; 6 images: 2 no and no, 1 no and yes, 1 yes and no, 2 yes and yes. Then one at which none is a yes.
+    counts = torch.tensor([[[2, 1], [1, 2]], [[3, 0], [3, 0]]])
+    tp, fp, tn, fn, precision, recall = curve_counts(counts)
+    assert [part.tolist() for part in (tp, fp, tn, fn)] == [[2, 0], [1, 0], [2, 3], [1, 3]]
+    assert precision.tolist() == pytest.approx([2 / 3, 1.0])
+    assert recall.tolist() == pytest.approx([2 / 3, 0.0])
+
+
+def test_tags_have_no_spaces_and_stay_apart() -> None:
+    assert tag_names(["tom", "tom & jerry", "a b", "a_b", "Ärger-1.5"]) == [
+        "tom",
+        "tom_jerry",
+        "a_b_2",
+        "a_b_3",
+        "Ärger-1.5",
+    ]
+
+
+def test_the_matrix_is_coloured_by_row_with_the_counts_in_it() -> None:
+    figure = draw_confusion(torch.tensor([[30, 10], [0, 0]]), ["ant", "bee"])
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["30", "10", "0", "0"]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.75, 0.25], [0.0, 0.0]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ant", "bee"]
+    many = draw_confusion(torch.eye(LEGIBLE + 1).long(), [str(index) for index in range(LEGIBLE + 1)])
+    assert not many.axes[0].texts
