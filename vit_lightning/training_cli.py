@@ -24,7 +24,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.interruption import DeferredInterrupt
-from vit_lightning.callbacks.pictures import TrainingImages
+from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
+from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.callbacks.randomness import OwnRandomness
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
@@ -152,6 +153,8 @@ class ViTCLI(LightningCLI):
                 default=None,
                 help="The CSV to write; left out, predictions/NNNN.csv in the run's folder.",
             )
+            text = "Also draw each image with the attention over it, into a folder beside the CSV."
+            parser.add_argument("--attention", action="store_true", help=text)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -337,7 +340,9 @@ class ViTCLI(LightningCLI):
         if is_terminal() and trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
         if command == "predict":
-            self.writer = PredictionWriter(self.prediction_file(), self.model.class_names)
+            self.writer = PredictionWriter(
+                self.prediction_file(), self.model.class_names, attention=self.options.attention
+            )
             callbacks.append(self.writer)
         if command != "fit":
             overrides["enable_checkpointing"] = False
@@ -359,6 +364,7 @@ class ViTCLI(LightningCLI):
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
             callbacks += [History(self.run_folder, self.facts(), describe), OwnRandomness(), TrainingImages()]
+            callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")
             if trainer.logger in (None, True):
