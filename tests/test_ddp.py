@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vit_lightning.cli import main
 
@@ -49,6 +51,13 @@ def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path,
     assert "training on 2 x cpu" in out
     assert len((run / "history.csv").read_text().splitlines()) == 3
     assert len(list(run.glob("events*"))) == 1
+    events = EventAccumulator(str(run))
+    events.Reload()
+    rows = [line.split(",") for line in (tmp_path / "odd.csv").read_text().splitlines()]
+    labels = Counter(label for _, label, part in rows if part == "val")
+    found = {label: events.Scalars(f"val/recall/{label}")[-1].value * count for label, count in labels.items()}
+    assert sum(found.values()) / 23 == pytest.approx(events.Scalars("val/acc")[-1].value, abs=1e-6)  # of both
+    assert all(hits == pytest.approx(round(hits), abs=1e-5) for hits in found.values())
 
     # 12 and 11 batches of one image; padded to 24, one image would count twice
     shared = cli("validate", "--run=pair", *TWO, "--data.batch_size=2", folder=tmp_path)

@@ -163,7 +163,14 @@ def test_tensorboard_has_the_curves(home: Path) -> None:
     history = rows(home / "lightning_logs/first/history.csv")
     found = [event.value for event in events.Scalars("val/acc")]
     assert found == pytest.approx([float(row["val/acc"]) for row in history], abs=1e-6)
-    assert events.Tags()["images"] == ["train/images"]
+    assert {"train/images", "val/images", "val/confusion"} == set(events.Tags()["images"])
+    classes = {"jerry", "tom", "tom_jerry_0", "tom_jerry_1"}
+    assert {f"val/recall/{name}" for name in classes} <= set(events.Tags()["scalars"])
+    assert {f"val/pr/{name}" for name in classes} <= set(events.Tags()["tensors"])
+    steps = {event.step for event in events.Scalars("train/lr")}
+    for name in ("train/update_norm", "train/images_per_second"):
+        assert {event.step for event in events.Scalars(name)} == steps
+    assert events.Scalars("val/recall/tom")[-1].step == events.Scalars("val/acc")[-1].step == max(steps)
 
 
 def test_the_hparams_tab_has_the_best_accuracy_beside_what_was_asked_for(home: Path) -> None:
@@ -486,6 +493,16 @@ def test_a_checkpoint_predicts_without_its_data_set(
     monkeypatch.setattr("vit_lightning.data.kaggle.download", lambda _: pytest.fail("downloaded"))
     monkeypatch.setattr("vit_lightning.data.demo.draw_demo", lambda *_, **__: pytest.fail("drew"))
     assert main(["predict", "--run=model.ckpt", "--images", str(next(frames.rglob("*.jpg")))]) == 0
+
+
+def test_predict_draws_the_attention(first: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = [str(path) for path in sorted(frames.rglob("*.jpg"))[:3]]
+    (Path("broken.jpg")).touch()
+    assert main(["predict", "--attention", "--images", *pictures, "broken.jpg"]) == 1
+    folder = first / "predictions/0001-attention"
+    drawn = {f"{row:05}-{Path(path).stem}.png" for row, path in enumerate(pictures, 1)}
+    assert {path.name for path in folder.iterdir()} == drawn
+    assert f"over them in {folder}\n" in capsys.readouterr().out
 
 
 def test_predictions_are_numbered_and_take_files_folders_and_globs(first: Path, frames: Path) -> None:

@@ -4,10 +4,17 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vit_lightning.callbacks.predictions import NAMED, SHOWN, PredictionWriter
+from vit_lightning.callbacks.pictures import LINE, MARGIN
+from vit_lightning.callbacks.predictions import LONGEST, NAMED, SHOWN, PredictionWriter, shown_size
+from vit_lightning.data.datamodule import UnlabelledImages
+from vit_lightning.data.transforms import frame_size, normalise
+from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import set_up_logging
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -107,5 +114,58 @@ def test_unreadable_files_have_a_table_of_their_own(tmp_path: Path, told: list[t
 
 def test_no_table_is_left_where_all_could_be_read(tmp_path: Path) -> None:
     (tmp_path / "labels.unreadable.csv").write_text("path,reason\nx,of an earlier command\n")
+    write(tmp_path / "labels.csv", [(["a"], [[0.25, 0.75]])], NAMES[:2]).on_predict_end(NOBODY, NOBODY)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((480, 854), (270, 480)), ((1000, 500), (480, 240)), ((9, 16), (9, 16))]
+)
+def test_pictures_keep_their_shape(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert shown_size(*size) == expected
+    assert shown_size(1, 100_000) == (1, LONGEST)
+
+
+def test_each_labelled_image_has_a_picture_with_the_attention(tmp_path: Path, told: list[tuple[str, str]]) -> None:
+    noise = np.random.default_rng(0)
+    long = "ä" * 120 + ".png"  # 240 bytes, and the row's number makes them more than a name may have
+    sizes = {"wide/frame.png": (20, 40), "bad.png": (0, 0), "high/frame.png": (30, 10), long: (16, 16)}
+    paths = [tmp_path / name for name in sizes]
+    for path, (height, width) in zip(paths, sizes.values(), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        if height:
+            Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        else:
+            path.write_bytes(b"")
+    torch.manual_seed(0)
+    model = ViTClassifier(class_names=NAMES, image_size=(8, 16), patch_size=4, dim=8, depth=2, heads=2).eval()
+    dataset = UnlabelledImages(paths, frame_size((8, 16)))
+    images, names, reasons = zip(*map(dataset.__getitem__, range(4)), strict=True)
+    batch: Any = [normalise(torch.stack(images)), list(names), list(reasons)]
+    folder = tmp_path / "out" / "labels-attention"
+    folder.mkdir(parents=True)
+    for kept in ("00007-earlier.png", "mine.png"):
+        (folder / kept).touch()
+
+    writer = PredictionWriter(tmp_path / "out" / "labels.csv", NAMES, attention=True)
+    writer.on_predict_start(NOBODY, model)
+    with torch.inference_mode():
+        for part in (slice(0, 3), slice(3, 4)):
+            piece: Any = [values[part] for values in batch]
+            writer.on_predict_batch_end(NOBODY, model, model.predict_step(piece, 0), piece, 0)
+    writer.on_predict_end(NOBODY, model)
+
+    drawn = [path.name for path in sorted(folder.iterdir())]
+    assert drawn == ["00001-frame.png", "00002-frame.png", f"00003-{'ä' * 60}.png", "mine.png"]
+    assert any(text.endswith("over them in " + str(folder)) for _, text in told)
+    for name, index, beside in (("00001-frame.png", 0, False), ("00002-frame.png", 2, True)):
+        seen = torch.from_numpy(np.array(Image.open(folder / name)))[MARGIN + 2 * LINE : -MARGIN, MARGIN:-MARGIN]
+        picture = torch.from_numpy(np.array(Image.open(paths[index])))
+        attention = attention_of(model.net, batch[0][index : index + 1])[0]
+        expected = torch.cat([picture, overlay(picture, attention)], dim=1 if beside else 0)
+        torch.testing.assert_close(seen, expected, rtol=0, atol=1)
+
+
+def test_without_attention_there_is_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "labels.csv", [(["a"], [[0.25, 0.75]])], NAMES[:2]).on_predict_end(NOBODY, NOBODY)
     assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]

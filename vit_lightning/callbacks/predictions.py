@@ -146,7 +146,7 @@ class PredictionWriter(Callback):
             shares = ", ".join(f"{label} {count}" for label, count in self.counts.most_common())
             log.info("%d images: %s; written to %s", total, shares, self.path)
             if self.attention:
-                log.info("pictures with the attention over them in %s", self.attention_folder)
+                log.info("drawn with the attention over them in %s", self.attention_folder)
         self.tell_unreadable()
 
     def tell_unreadable(self) -> None:
