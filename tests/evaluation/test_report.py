@@ -1,0 +1,366 @@
+"""The report's page: what it says, and how it looks in a browser."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vit_lightning.evaluation import report
+from vit_lightning.evaluation.metrics import Outcome, calibrate, score
+from vit_lightning.evaluation.report import least_sure_hits, surest_mistakes, write_report
+from vit_lightning.module import ViTClassifier
+
+NASTY = ["<script>alert(1)</script>", 'a"b<img src=x onerror=alert(2)>', "a_rather_long_name_" * 5, "_ $x$ &amp;"]
+
+
+@pytest.fixture(scope="module")
+def model() -> ViTClassifier:
+    torch.manual_seed(0)
+    return ViTClassifier(num_classes=4, image_size=(16, 32), patch_size=8, dim=16, depth=2, heads=2).eval()
+
+
+def outcome_of(frames: Path, classes: int = 4, names: list[str] | None = None, groups: int = 8) -> Outcome:
+    """Of the drawn frames, with a model that is often right; the labels are not the frames' own."""
+    paths = sorted(path.relative_to(frames).as_posix() for path in frames.rglob("*.jpg"))
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, len(paths))
+    logits = random.normal(size=(len(paths), classes)) + 1.5 * np.eye(classes)[labels]
+    powers = np.exp(logits)
+    return Outcome(
+        class_names=names or [f"class_{index}" for index in range(classes)],
+        paths=paths,
+        groups=[str(index * groups // len(paths)) for index in range(len(paths))],
+        labels=labels,
+        probabilities=powers / powers.sum(axis=1, keepdims=True),
+    )
+
+
+def metrics_of(outcome: Outcome, **changes: Any) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "run": "tom_and_jerry-001",
+        "checkpoint": "best.ckpt",
+        "part": "test",
+        "images": len(outcome.paths),
+        "created": "2026-03-05T10:15:00+00:00",
+        "data": {"name": "tom_and_jerry", "id": "05c2622bc135"},
+        "split": {"kind": "blocks", "id": "1191e642c681", "train": 3000, "val": 720, "test": 96},
+        "groups": {"kind": "blocks of 12 frames", "count": len(set(outcome.groups))},
+        **score(outcome),
+        "calibration": calibrate(outcome, outcome),
+        "baselines": {"majority": 0.351, "neighbour_number": 0.402, "thumbnail_neighbour": 0.438},
+        "near_duplicates": {"share": 0.012, "flagged": False, "sentence": "1.2 % have a near-duplicate."},
+        "challenges": {"images": 12, "accuracy": 0.25, "interval": [0.09, 0.53], "note": "few and picked by hand"},
+    }
+    return metrics | changes
+
+
+def text_of(page: Path) -> str:
+    """What is read, in one line, with every dash as a hyphen."""
+    html = re.sub(r"<style.*?</style>|<svg.*?</svg>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return " ".join(
+        unescape(re.sub(r"<[^>]*>", "", html.replace("<br>", " ").replace("<small>", " ")))
+        .replace("\N{EN DASH}", "-")
+        .split()
+    )
+
+
+@pytest.fixture(scope="module")
+def page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outcome = outcome_of(frames)
+    changes = {"accuracy": 0.5056, "macro_f1": 0.4245}
+    intervals = {"level": 0.95, "accuracy": [0.381, 0.6312], "macro_f1": [0.3, 0.55]}
+    metrics = metrics_of(outcome, **changes, intervals=intervals)
+    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model, root=frames)
+
+
+@pytest.fixture(scope="module")
+def hard_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long and nasty names, a warning, and nothing that may be missing is there."""
+    outcome = outcome_of(frames, names=NASTY, groups=1)
+    metrics = metrics_of(
+        outcome,
+        run="a_run_with_a_very_long_name_" * 4,
+        part="val",
+        calibration=calibrate(outcome, None),
+        baselines={"majority": 0.351, "neighbour_number": None, "thumbnail_neighbour": 0.97},
+        near_duplicates={"share": 0.98, "flagged": True, "sentence": "98 % have a near-duplicate: it leaks"},
+        challenges=None,
+    )
+    assert metrics["intervals"]["accuracy"] is None
+    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model, root=frames)
+
+
+@pytest.fixture(scope="module")
+def wide_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The largest table of counts: 20 classes."""
+    outcome = outcome_of(frames, classes=20)
+    folder = tmp_path_factory.mktemp("run") / "report"
+    return write_report(folder, metrics_of(outcome), outcome, model, root=frames)
+
+
+def test_it_says_what_was_measured_and_how_much_it_is_worth(page: Path) -> None:
+    text = text_of(page)
+    for sentence in (
+        "How good is tom_and_jerry-001?",
+        "checkpoint best.ckpt on the test part of tom_and_jerry, 5 March 2026",
+        "50.6 % of 96 images labelled right 95 % interval: 38.1 to 63.1 %",
+        "The images come from 8 blocks of 12 frames",
+        "The best of them reaches 43.8 %; the model does better by 6.8 points, but its interval reaches down to 38.1 %",
+        "that may be chance",
+        "it is 0.42 (95 % interval 0.30-0.55)",
+        "12 of them are in this part. The model is right for 25.0 % of them (95 % interval 9.0 to 53.0 %). Few",
+        "3,000 for training, 720 for validation, 96 for the test",
+        "Jackknife-t over 8 blocks of 12 frames",
+    ):
+        assert sentence in text
+    assert "near-duplicate in" not in text
+    assert "These numbers say less" not in text
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "interval", "said"),
+    [
+        (0.60, [0.45, 0.75], "the model does better by 16.2 points, and its whole interval lies above"),
+        (0.60, [0.43, 0.75], "that may be chance"),
+        (0.60, None, "the model does better by 16.2 points. "),
+        (0.43, [0.30, 0.56], "The model does no better"),
+    ],
+)
+def test_the_baselines_are_held_against_it(
+    accuracy: float,
+    interval: list[float] | None,
+    said: str,
+    frames: Path,
+    model: ViTClassifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        report, "draw", lambda *_: dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
+    )
+    monkeypatch.setattr(report, "MISTAKES", 0)
+    monkeypatch.setattr(report, "HITS", 0)
+    outcome = outcome_of(frames)
+    intervals = {"level": 0.95, "accuracy": interval, "macro_f1": None}
+    metrics = metrics_of(outcome, accuracy=accuracy, intervals=intervals)
+    assert said in text_of(write_report(tmp_path, metrics, outcome, model, root=frames))
+
+
+def test_what_is_not_known_is_not_claimed(hard_page: Path) -> None:
+    text = text_of(hard_page)
+    for sentence in (
+        "These numbers say less than they seem to. 98 % have a near-duplicate: it leaks.",
+        "The split has no test part.",
+        "it takes two or more blocks of 12 frames, and there is only one",
+        "No temperature was fitted",
+        "The names of these files carry no numbers",
+        "The model does no better",
+    ):
+        assert sentence in text
+    for word in ("nan", "None", "known to be hard", "interval:"):
+        assert word not in text
+
+
+def test_a_class_without_images(frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
+    outcome = outcome_of(frames, classes=3)
+    outcome.labels[outcome.labels == 1] = 2
+    text = text_of(write_report(tmp_path, metrics_of(outcome), outcome, model, root=frames))
+    assert "No image of class_1 is in this part, so that nothing is known of that class" in text
+    assert "class_1 0.00 - - 0" in text
+
+
+def test_names_and_paths_are_text(hard_page: Path, frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
+    named = '"><script>alert(3)<%2fscript>.jpg'
+    shutil.copy(next(frames.rglob("*.jpg")), tmp_path / named)
+    other = Outcome(NASTY[:2], [named, named], ["", ""], np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    pages = [hard_page, write_report(tmp_path / "report", metrics_of(other), other, model, root=tmp_path)]
+    for html in (page.read_text(encoding="utf-8") for page in pages):
+        assert "<script" not in html
+        assert "<img src=x" not in html
+        assert "&lt;script&gt;alert(1)" in html
+    assert "&lt;script&gt;alert(3)" in html
+
+
+def test_surest_mistakes_and_least_sure_hits() -> None:
+    """Of frames of one group that are mistaken in the same way the surest goes before the others."""
+    said = [
+        (0, 1, 0.90, "a"),
+        (0, 1, 0.95, "a"),
+        (0, 1, 0.80, "b"),
+        (0, 2, 0.60, "a"),
+        (1, 1, 0.70, "a"),
+        (2, 2, 0.5, ""),
+    ]
+    said += [(1, 1, 0.65, "a"), (1, 1, 0.75, "b"), (2, 2, 0.4, "")]
+    probabilities = np.full((len(said), 3), 0.0)
+    for row, (_, column, confidence, _) in enumerate(said):
+        probabilities[row] = (1 - confidence) / 2
+        probabilities[row, column] = confidence
+    labels, groups = np.array([true for true, *_ in said]), [group for *_, group in said]
+    outcome = Outcome(["x", "y", "z"], [str(row) for row in range(len(said))], groups, labels, probabilities)
+    assert surest_mistakes(outcome, 3) == [1, 2, 3]
+    assert surest_mistakes(outcome, 12) == [1, 0, 2, 3]
+    assert least_sure_hits(outcome, 4) == [8, 5, 6, 7]
+    assert least_sure_hits(outcome, 12) == [8, 5, 6, 4, 7]
+
+
+def test_there_may_be_no_mistake_or_no_hit(frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
+    outcome = outcome_of(frames, classes=2)
+    for labels, said in (
+        (outcome.predicted, "Nothing: every image was labelled right. "),
+        (1 - outcome.predicted, "There is no hit to show."),
+    ):
+        one = Outcome(outcome.class_names, outcome.paths, outcome.groups, labels, outcome.probabilities)
+        text = text_of(write_report(tmp_path, metrics_of(one), one, model, root=frames))
+        assert said in text
+    assert sorted(path.name for path in (tmp_path / "hits").iterdir()) == []  # nor of the former report
+
+
+def test_pictures_keep_their_aspect(model: ViTClassifier, tmp_path: Path) -> None:
+    """Tall, wide and tiny ones; the model is given the whole of each."""
+    sizes = {"tall.png": (50, 100), "wide.png": (900, 300), "tiny.png": (20, 10)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, (200, 30, 30)).save(tmp_path / name)
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    outcome = Outcome(["a", "b"], list(sizes), ["", "", ""], np.array([1, 1, 1]), probabilities)
+    write_report(tmp_path / "report", metrics_of(outcome), outcome, model, root=tmp_path)
+    shown = []
+    for name in ("01", "02", "03"):
+        with Image.open(tmp_path / f"report/mistakes/{name}.jpg") as image:
+            shown.append(image.size)
+            red, green, _ = image.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+        assert red > 150 > green  # the image itself is on the left
+    # Beside each other, the wide one below, with a gap of 4; the tiny one eight times as large.
+    assert shown == [(2 * 50 + 4, 100), (320, 2 * 107 + 4), (2 * 160 + 4, 80)]
+
+
+def test_images_that_are_gone_are_named(
+    frames: Path, model: ViTClassifier, tmp_path: Path, told: list[tuple[str, str]]
+) -> None:
+    outcome = outcome_of(frames)
+    first, second = surest_mistakes(outcome, 2)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    outcome.paths[first], outcome.paths[second] = "gone/frame1.jpg", str(tmp_path / "broken.jpg")
+    text = text_of(write_report(tmp_path / "report", metrics_of(outcome), outcome, model, root=frames))
+    assert "The file is no longer there. Is class_" in text
+    assert "The file can no longer be read. Is class_" in text
+    assert "gone/frame1.jpg" in text
+    assert ("WARNING", "2 of the report's 18 pictures cannot be read any more: gone/frame1.jpg") in told
+    assert not (tmp_path / "report/mistakes/01.jpg").exists()
+    assert (tmp_path / "report/mistakes/03.jpg").exists()
+
+
+def test_a_command_that_is_broken_off_leaves_the_former_page(
+    frames: Path, model: ViTClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = outcome_of(frames)
+    before = write_report(tmp_path, metrics_of(outcome), outcome, model, root=frames).read_text(encoding="utf-8")
+    whole = Path.write_text
+
+    def half(path: Path, text: str, **how: Any) -> int:
+        whole(path, text[: len(text) // 2], **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(tmp_path, metrics_of(outcome, run="other"), outcome, model, root=frames)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_what_lies_beside_it(page: Path) -> None:
+    found = sorted(path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file())
+    pictures = [*(f"hits/{number:02}.jpg" for number in range(1, 7))]
+    pictures += [f"mistakes/{number:02}.jpg" for number in range(1, 13)]
+    figures = ["confusion_matrix.png", "precision_recall.png", "reliability.png"]
+    assert found == sorted([*pictures, *figures, "report.html"])
+    assert page.stat().st_size < 1_500_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed; pip install playwright")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium; apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+#: The lowest contrast (WCAG 2.2) of any text with what lies behind it, and the text.
+CONTRAST = """() => {
+  const parse = colour => {
+    const numbers = colour.match(/[\\d.]+/g).map(Number);
+    return numbers.length < 4 ? [...numbers, 1] : numbers;
+  };
+  const over = (above, below) => above.slice(0, 3).map((value, i) => above[3] * value + (1 - above[3]) * below[i]);
+  const luminance = colour => {
+    const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = element => element === null ? [255, 255, 255]
+    : over(parse(getComputedStyle(element).backgroundColor), behind(element.parentElement));
+  let worst = [21, ""];
+  for (const element of document.body.querySelectorAll("*")) {
+    const text = [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.data.trim()).join("");
+    if (!text || element.closest("style")) continue;
+    const style = getComputedStyle(element), back = behind(element);
+    const front = over(parse(element.ownerSVGElement ? style.fill : style.color), back);
+    const [low, high] = [luminance(front), luminance(back)].sort((a, b) => a - b);
+    const contrast = (high + 0.05) / (low + 0.05);
+    if (contrast < worst[0]) worst = [contrast, text];
+  }
+  return worst;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page"])
+def test_in_a_browser(which: str, width: int, scheme: str, browser: Any, request: pytest.FixtureRequest) -> None:
+    """No sideways scrolling, nothing asked for from elsewhere, all pictures there, all text legible."""
+    address = request.getfixturevalue(which).as_uri()
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    asked: list[str] = []
+    complaints: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: complaints.append(message.text))  # of what the page's own policy forbids
+    tab.on("dialog", lambda dialog: complaints.append(dialog.message))
+    tab.goto(address)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    assert complaints == []
+    widths = tab.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) == 18
+    assert min(widths) > 0
+    assert tab.evaluate("[...document.images].every(image => image.alt)")
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    contrast, text = tab.evaluate(CONTRAST)
+    assert contrast >= 4.5, text
+    tab.close()
+
+
+@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page"])
+def test_on_paper(which: str, browser: Any, request: pytest.FixtureRequest) -> None:
+    """White whatever the screen, and as wide as the paper: an A4 page has 680 points between its margins."""
+    tab = browser.new_page(viewport={"width": 680, "height": 960}, color_scheme="dark")
+    tab.goto(request.getfixturevalue(which).as_uri())
+    printed = tab.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 3
+    assert len(printed) > 50_000
+    tab.emulate_media(media="print")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 680
+    contrast, text = tab.evaluate(CONTRAST)
+    assert contrast >= 4.5, text
+    tab.close()
