@@ -181,11 +181,10 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
     classes = len(class_names)
     legible = classes <= LEGIBLE
     side = max(3.0, 0.45 * classes) if legible else 8.0
-    figure = Figure(figsize=(side + 1.6, side + 1.0), dpi=80, layout="constrained")
+    figure = Figure(figsize=(side + 1.0, side + 1.0), dpi=80, layout="constrained")
     axes = figure.subplots()
     shares = (matrix / matrix.sum(dim=1, keepdim=True).clamp_min(1)).numpy()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the label's images")
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     if legible:
@@ -196,4 +195,6 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
                 colour = "white" if shares[label, predicted] > 0.5 else "black"
                 count = f"{int(matrix[label, predicted]):,}"
                 axes.text(predicted, label, count, ha="center", va="center", color=colour, fontsize=9)
+    else:  # a bar beside the counts would take as long to draw as all the rest
+        figure.colorbar(image, ax=axes, fraction=0.046, label="share of the label's images")
     return figure

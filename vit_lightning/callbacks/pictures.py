@@ -64,7 +64,7 @@ class HeldOutImages(Callback):
         tiles = []
         for (frame, label), shares, weights in zip(images, probabilities, attention, strict=True):
             ((index, name, confidence),) = top_classes(shares, pl_module.class_names, 1)
-            verdict = "found" if index == label else f"taken for {name}"
+            verdict = "right" if index == label else f"taken for {name}"
             large = enlarged(frame)
             lines = [pl_module.class_names[label], f"{verdict}, {confidence:.0%}"]
             tiles.append(captioned([large, overlay(large, weights)], lines, wrong=index != label))
