@@ -130,6 +130,7 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
     refuses, data.on_error = data.on_error == "raise", "skip"
     data.prepare_data()
     data.setup("fit")
+    steps, batches = length(data, trainer)
     model = copy.deepcopy(model)
     if model.hparams["init_from"] is not None:
         model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
@@ -166,9 +167,9 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
     clip = float(trainer.gradient_clip_val or 0)
     yield check_memory(workbench, images, targets, lr=lr, clip=clip)
 
-    pace = measure(model, data, trainer)
+    pace = measure(model, data, trainer, steps, batches)
     yield check_lr(model, data, trainer, pace, folder / "learning_rate.png")
-    yield check_decay(lr, decay, pace.steps, model.hparams["warmup_fraction"])
+    yield check_decay(lr, decay, steps, model.hparams["warmup_fraction"])
     yield pace.finding()
 
 
@@ -337,7 +338,8 @@ class Workbench:
     def copy(self, lr: float) -> tuple[Any, Any]:
         """A copy in evaluation mode, in which nothing is dropped, and an AdamW without decay; both Fabric's."""
         net = copy.deepcopy(self.net).eval()
-        return self.fabric.setup(net, torch.optim.AdamW(parameter_groups(net, weight_decay=0.0), lr=lr))
+        module, optimizer = self.fabric.setup(net, torch.optim.AdamW(parameter_groups(net, weight_decay=0.0), lr=lr))
+        return module, optimizer
 
     def to_device(self, *tensors: Tensor) -> list[Tensor]:
         """The tensors where the network is."""
@@ -388,7 +390,7 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
     for step in range(3):
         optimizer.zero_grad()
         workbench.fabric.backward(F.cross_entropy(net(x).float(), y))
-        norm = workbench.fabric.clip_gradients(net, optimizer, max_norm=math.inf, error_if_nonfinite=False)
+        workbench.fabric.clip_gradients(net, optimizer, max_norm=math.inf, error_if_nonfinite=False)  # fp16: unscaled
         if step < 2:
             optimizer.step()
     gradients = {name: parameter.grad for name, parameter in net.module.named_parameters() if name not in frozen}
@@ -405,7 +407,10 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
         if names:
             return Finding("failure", "gradients", f"{some(names)}: {words}")
     least = min(norms, key=lambda name: norms[name])
-    words = f"finite and not zero in all {len(norms)} parameters, from {norms[least]:.1g} in {least}; norm {float(norm):.2g}"
+    norm = math.hypot(*norms.values())
+    words = (
+        f"finite and not zero in all {len(norms)} parameters; norm {norm:.2g}, the least {norms[least]:.1g} in {least}"
+    )
     if norm > EXPLODING:
         return Finding("warning", "gradients", f"{words}: they explode; keep --trainer.gradient_clip_val 1.0")
     return Finding("ok", "gradients", words)
@@ -423,11 +428,12 @@ def check_memory(workbench: Workbench, images: Tensor, labels: Tensor, *, lr: fl
     """
     net, optimizer = workbench.copy(lr=lr)
     x, y = workbench.to_device(images, labels)
-    began, step, history = time.monotonic(), 0, list[float]()
-    right, generator = 0, torch.Generator().manual_seed(0)
+    began, step, rounds, right = time.monotonic(), 0, 0, 0
+    initial = mean = math.nan
+    generator = torch.Generator().manual_seed(0)
     with track(f"learning {len(x)} images by heart", total=ROUNDS) as advance:
         for _ in range(ROUNDS):
-            right, total = 0, 0.0
+            right, mean = 0, 0.0
             order = torch.randperm(len(x), generator=generator).to(x.device)
             for start in range(0, len(x), SMALL_BATCH):
                 index = order[start : start + SMALL_BATCH]
@@ -442,16 +448,17 @@ def check_memory(workbench: Workbench, images: Tensor, labels: Tensor, *, lr: fl
                     workbench.fabric.clip_gradients(net, optimizer, max_norm=clip, error_if_nonfinite=False)
                 optimizer.step()
                 right += int((logits.argmax(dim=1) == y[index]).sum())
-                total += float(loss.detach()) * len(index)
-            history.append(total / len(x))
+                mean += float(loss.detach()) * len(index) / len(x)
+                initial = float(loss.detach()) if step == 1 else initial
+            rounds += 1
             advance(1)
-            done = right > 0.95 * len(x) and history[-1] < history[0] / 2
-            if done or not math.isfinite(history[-1]) or time.monotonic() - began > LEARNING:
+            done = right > 0.95 * len(x) and mean < initial / 2
+            if done or not math.isfinite(mean) or time.monotonic() - began > LEARNING:
                 break
-    words = f"{right} of {len(x)} known after {step} steps; loss {history[0]:.2f} -> {history[-1]:.2f}"
-    if right > 0.9 * len(x) and history[-1] < history[0] / 2:
+    words = f"{right} of {len(x)} known after {step} steps; loss {initial:.2f} -> {mean:.2f}"
+    if right > 0.9 * len(x) and mean < initial / 2:
         return Finding("ok", "by heart", words)
-    if len(history) < ROUNDS and history[-1] < history[0]:
+    if rounds < ROUNDS and mean < initial:
         text = f"{words}: it learns, but there was no time for all of them in {LEARNING:.0f} seconds"
         return Finding("warning", "by heart", text)
     text = (
@@ -511,8 +518,32 @@ class Stopwatch(Callback):
         self.validation.append(time.perf_counter())
 
 
-def measure(model: ViTClassifier, data: ImageDataModule, trainer: Trainer) -> Pace:
-    """Trains for a few seconds with the run's own loader, augmentation and optimizer, and validates a little."""
+def length(data: ImageDataModule, trainer: Trainer) -> tuple[int, int]:
+    """The optimizer steps of the run, and the training batches of an epoch.
+
+    Raises:
+        ValueError: The run has no end.
+    """
+    limit, whole = trainer.limit_train_batches, len(data.train_dataloader())
+    batches = max(1, min(whole, limit) if isinstance(limit, int) else int(whole * (limit or 1.0)))
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        ends.append(trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+    if not ends:
+        raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
+    return min(ends), batches
+
+
+def measure(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, steps: int, batches: int) -> Pace:
+    """Trains for a few seconds with the run's own loader, augmentation and optimizer, and validates a little.
+
+    Args:
+        model: A copy of it is trained.
+        data: The images.
+        trainer: Of the run.
+        steps: Of the run, as `length` gives them.
+        batches: Of an epoch, as `length` gives them.
+    """
     size = data.batch_size
     with track("measuring how fast it trains", total=30) as advance:
         stopwatch = Stopwatch(advance)
@@ -522,25 +553,14 @@ def measure(model: ViTClassifier, data: ImageDataModule, trainer: Trainer) -> Pa
                 rehearsing.fit(copy.deepcopy(model), datamodule=data)
         finally:
             data.batch_size = size
-    batches = len(data.train_dataloader())
-    if trainer.limit_train_batches is not None:
-        limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-    every = trainer.accumulate_grad_batches
-    steps = [limit for limit in (trainer.max_steps,) if limit > 0]
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        steps.append(trainer.max_epochs * math.ceil(batches / every))
-    if not steps:
-        raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
-    total = min(steps)
-    epochs = total * every / batches
     held_out = math.ceil(len(data.part("val")) / size)
     scale = size / rehearsed
+    trained = steps * trainer.accumulate_grad_batches
     return Pace(
-        steps=total,
-        batches=total * every,
+        steps=steps,
+        batches=trained,
         batch=scale * interval(stopwatch.training),
-        validations=round(held_out * epochs / (trainer.check_val_every_n_epoch or 1)),
+        validations=round(held_out * trained / batches / (trainer.check_val_every_n_epoch or 1)),
         validation=scale * interval(stopwatch.validation),
         images=size,
     )
@@ -574,7 +594,7 @@ def check_lr(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, pace
         data.batch_size = size
     assert finder is not None, "no fast_dev_run"
     rates, losses = np.array(finder.results["lr"]), batch_losses(finder.results["loss"])
-    suggestion = finder.suggestion()
+    suggestion = suggested(finder, losses)
     draw_rates(rates, losses, lr=lr, suggestion=suggestion, path=path)
     limit = divergence(rates, losses)
     words = f"{lr:g}; the finder suggests {suggestion:.1g}" if suggestion else f"{lr:g}"
@@ -603,12 +623,15 @@ def check_decay(lr: float, weight_decay: float, steps: int, warmup_fraction: flo
     rates = lr * sum(warmup_cosine(step, total_steps=steps, warmup_steps=warmup) for step in range(steps))
     shrinkage = rates * weight_decay
     memory = math.inf if lr * weight_decay == 0 else 1 / (lr * weight_decay)
-    words = f"{weight_decay:g} leaves {math.exp(-shrinkage):.2g} of weights that no gradient holds"
+    left = math.exp(-shrinkage)
+    words = f"{weight_decay:g} leaves {f'{left:.2g}' if left > 0.001 else 'nothing'} of weights that no gradient holds"
     if shrinkage > 3 and memory < 1000:
-        text = f"{words}, and forgets in {memory:,.0f} steps: lower --model.weight_decay, 0.05 is common"
+        text = (
+            f"{words}, and forgets in {memory:,.0f} steps: lower --model.weight_decay (0.05 is common), or --model.lr"
+        )
         return Finding("failure", "weight decay", text)
     if shrinkage > 1 and memory < 5000:
-        text = f"{words}, and forgets in {memory:,.0f} steps: strong; 0.05 is common for --model.weight_decay"
+        text = f"{words}, and forgets in {memory:,.0f} steps: strong; --model.weight_decay 0.05 is common"
         return Finding("warning", "weight decay", text)
     return Finding("ok", "weight decay", words)
 
@@ -698,14 +721,27 @@ def batch_losses(averages: Sequence[float]) -> npt.NDArray[np.float64]:
     return losses
 
 
+def running_median(values: npt.NDArray[np.float64], width: int = 5) -> npt.NDArray[np.float64]:
+    """The median of each value and its neighbours, as many as fit at the ends; what is no number counts as infinite."""
+    finite, half = np.where(np.isfinite(values), values, np.inf), width // 2
+    medians = [np.median(finite[max(0, index - half) : index + half + 1]) for index in range(len(values))]
+    return np.array(medians, dtype=np.float64)
+
+
+def suggested(finder: Any, losses: npt.NDArray[np.float64]) -> float | None:  # noqa: ANN401  # Lightning's is private
+    """The finder's learning rate of steepest descent, before the loss is lowest: later, noise is as steep."""
+    skipped, lowest = 10, int(running_median(losses).argmin())
+    if lowest < skipped + 2:
+        return None
+    rate: float | None = finder.suggestion(skip_begin=skipped, skip_end=len(losses) - lowest)
+    return rate
+
+
 def divergence(rates: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> float:
-    """The learning rate from which on the loss is twice its first one or no number, by the median of five batches."""
+    """The learning rate from which on the loss is twice its first one or no number, by the running median."""
     first = float(np.median(losses[:10]))
-    for index in range(10, len(rates)):
-        near = losses[max(0, index - 2) : index + 3]
-        if not np.median(near) < 2 * first:
-            return float(rates[index])
-    return float(rates[-1])
+    exploded = np.flatnonzero(running_median(losses)[10:] >= 2 * first)
+    return float(rates[10 + exploded[0]] if len(exploded) else rates[-1])
 
 
 def draw_rates(
@@ -722,13 +758,7 @@ def draw_rates(
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, ".", color="tab:blue", alpha=0.4, label="a small batch's loss")
-    width = 5
-    axes.plot(
-        rates[width // 2 : len(losses) - width // 2],
-        np.median(np.lib.stride_tricks.sliding_window_view(losses, width), axis=1),
-        color="tab:blue",
-        label=f"median of {width}",
-    )
+    axes.plot(rates, running_median(losses), color="tab:blue", label="running median")
     axes.axvline(lr, color="tab:orange", label=f"model.lr {lr:g}")
     if suggestion:
         axes.axvline(suggestion, color="tab:green", linestyle="--", label=f"suggested {suggestion:.1g}")

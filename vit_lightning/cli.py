@@ -12,6 +12,7 @@ COMMANDS = {
     "validate": "score a run on its validation images",
     "test": "score a run on its test images",
     "predict": "label images with a run: --images PATH ...",
+    "check": "look for mistakes before an hour is spent: --config ...",
     "runs": "list the runs; `runs show RUN` for one",
 }
 
@@ -40,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; left out, the process's own.
 
     Returns:
-        The exit status: 0, 2 for a mistake in what was asked, 1 for an unexpected error or images that `predict` could
-        not read, 130 after Ctrl-C.
+        The exit status: 0, 2 for a mistake in what was asked, 1 for an unexpected error, images that `predict` could
+        not read or a failure that `check` found, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words

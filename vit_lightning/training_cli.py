@@ -70,11 +70,30 @@ TRAINER_DEFAULTS = {
 }
 
 
+class CommandTrainer(Trainer):
+    """Lightning's Trainer with `check`: the commands of a LightningCLI are methods of its Trainer."""
+
+    def check(self, model: ViTClassifier, datamodule: ImageDataModule, folder: Path) -> bool:
+        """Looks for what is known to go wrong with data, model and settings, in about a minute, without training.
+
+        Args:
+            model: As `fit` would train it.
+            datamodule: Its images.
+            folder: Where pictures are put.
+
+        Returns:
+            Whether there was no failure; what was found is printed.
+        """
+        from vit_lightning import check  # a tenth of a second, needed only here
+
+        return check.run(model, datamodule, self, folder)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Runs `fit`, `validate`, `test` or `predict`.
+    """Runs `fit`, `validate`, `test`, `predict` or `check`.
 
     Returns:
-        The exit status: 0, or 1 where `predict` met images that it could not read.
+        The exit status: 0, or 1 where `predict` met images that it could not read or `check` found a failure.
 
     Raises:
         ValueError: A mistake in what was asked.
@@ -84,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
     keep_memory()
     try:
         cli = ViTCLI(arguments)
-        return int(cli.writer is not None and cli.writer.unreadable > 0)
+        return int(cli.failed or (cli.writer is not None and cli.writer.unreadable > 0))
     except SIGTERMException:
         return 128 + signal.SIGTERM
     except SystemExit as end:
@@ -106,11 +125,13 @@ class ViTCLI(LightningCLI):
         self.lock: FileLock | None = None
         self.checkpoint_words = ""
         self.writer: PredictionWriter | None = None
+        self.failed = False  # what `check` looked at
         check_configs(self.arguments)
         strict = {"exit_on_error": False}
         super().__init__(
             ViTClassifier,
             ImageDataModule,
+            trainer_class=CommandTrainer,
             args=self.arguments,
             save_config_callback=None,
             trainer_defaults=dict(TRAINER_DEFAULTS),
@@ -131,6 +152,7 @@ class ViTCLI(LightningCLI):
             "validate": loaders | {"verbose"},
             "test": loaders | {"verbose"},
             "predict": loaders | {"return_predictions"},
+            "check": loaders | {"folder"},
         }
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401  # Lightning's signature
@@ -140,7 +162,7 @@ class ViTCLI(LightningCLI):
             parser.add_argument("--run", type=str, default=None, help="The new run's name; left out, it is made up.")
             text = "The run that goes on, in its folder and from its last checkpoint: a name or a folder."
             parser.add_argument("--resume", type=str, default=None, help=text)
-        else:
+        elif subcommand != "check":
             text = "A run's name, its folder, a .ckpt file or `best`; left out, the latest finished run."
             parser.add_argument("--run", type=str, default=None, help=text)
         if subcommand == "predict":
@@ -196,7 +218,10 @@ class ViTCLI(LightningCLI):
         Lightning's own way lets the checkpoint override explicit flags, and evaluates random weights where a
         checkpoint is not found.
         """
-        command, asked = self.config["subcommand"], self.options.ckpt_path
+        command = self.config["subcommand"]
+        if command == "check":
+            return
+        asked = self.options.ckpt_path
         if command == "fit" and self.options.resume is not None:
             asked = self.find_resumed()
         if command == "fit" and asked is None:
@@ -304,7 +329,9 @@ class ViTCLI(LightningCLI):
                 data[name] = str(Path(data[name]).expanduser().resolve())
         data.split = absolute(data.split)
         command = self.config["subcommand"]
-        if command == "fit" and model.init_from is not None and self.options.ckpt_path is None:
+        if model.init_from is not None and (
+            command == "check" or (command == "fit" and self.options.ckpt_path is None)
+        ):
             model.init_from = str(find_checkpoint(model.init_from, self.logs)[0].resolve())
         if command == "predict" and self.options.images:
             return
@@ -344,6 +371,8 @@ class ViTCLI(LightningCLI):
                 self.prediction_file(), self.model.class_names, attention=self.options.attention
             )
             callbacks.append(self.writer)
+        if command == "check":  # one device tells as much
+            overrides |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         if command != "fit":
             overrides["enable_checkpointing"] = False
         elif not trainer.fast_dev_run:
@@ -472,6 +501,8 @@ class ViTCLI(LightningCLI):
     # Running
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        if subcommand == "check":
+            return {"model": self.model, "datamodule": self.datamodule}
         kwargs = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": self.options.ckpt_path}
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = False
@@ -546,6 +577,12 @@ class ViTCLI(LightningCLI):
                 raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
         self.trainer.predict(**kwargs, return_predictions=False)
+
+    def check(self, **kwargs: Any) -> None:  # noqa: ANN401  # CommandTrainer.check's arguments
+        """Goes through the debugging list; its pictures lie beside the runs."""
+        folder = self.logs / "check" / run_stem([Path(str(path)) for path in self.options.config or []])
+        assert isinstance(self.trainer, CommandTrainer), "the trainer_class above"
+        self.failed = not self.trainer.check(**kwargs, folder=folder)
 
     def load_split(self, stage: str) -> None:
         """Lists and splits the images before the Trainer does, to say early what is missing."""
