@@ -1,6 +1,8 @@
 """Curves class by class and step by step, in TensorBoard's own words."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,21 +45,26 @@ class Spy(ClassMonitor):
 
 
 class SpyOnSteps(StepMonitor):
-    """Keeps the weights after each step."""
+    """Keeps the weights after each step; a batch takes a second, all else a hundred."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.now = 0.0
         self.weights: list[Tensor] = []
-        self.ratios: list[float] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.now += 100.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.now += 100.0
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.now += 1.0
         super().on_train_batch_end(trainer, pl_module, *args)
         self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
-        if "train/update_norm" in trainer.callback_metrics:
-            self.ratios.append(trainer.callback_metrics["train/update_norm"].item())
 
 
 def fit(root: Path, callbacks: list[Any], **options: Any) -> None:
@@ -106,6 +113,16 @@ def test_recall_confusion_and_curves_are_scikit_learns(tmp_path: Path, frames: P
             assert curve[4:, place] == pytest.approx(expected, abs=1e-6)
 
 
+def test_logits_between_0_and_1_are_no_probabilities(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    trainer: Any = SimpleNamespace(sanity_checking=False, loggers=[logger], current_epoch=0, max_epochs=1)
+    monitor = ClassMonitor(["no", "yes"])
+    batch = (torch.empty(0), torch.tensor([1]))
+    monitor.on_validation_batch_end(trainer, torch.nn.Module(), torch.tensor([[0.1, 0.9]]), batch, 0)  # type: ignore[arg-type]  # not looked at
+    found = monitor.curves.confmat[:, 1, 1, 1].nonzero().max() / (THRESHOLDS - 1)
+    assert found == pytest.approx(math.exp(0.9) / (math.exp(0.1) + math.exp(0.9)), abs=0.01)
+
+
 @pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"fast_dev_run": True}, {"num_sanity_val_steps": 2}])
 def test_without_validation_logger_or_whole_epochs(
     tmp_path: Path, frames: Path, options: dict[str, Any], recwarn: pytest.WarningsRecorder
@@ -124,13 +141,13 @@ def test_without_validation_logger_or_whole_epochs(
 
 
 def test_update_norm_and_images_per_second(tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr("vit_lightning.callbacks.monitor.time.perf_counter", lambda: float(next(clock)))
     spy = SpyOnSteps()
-    fit(frames, [spy], logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    clock = SimpleNamespace(perf_counter=lambda: spy.now)
+    monkeypatch.setattr("vit_lightning.callbacks.monitor.time", clock)
+    fit(frames, [spy], val_check_interval=1, logger=TensorBoardLogger(tmp_path, name="", version="run"))
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    # The clock ticks once a batch of ten; neither validation nor the epochs' beginnings count.
+    # Ten images a batch; neither validation, here after each batch, nor the time between epochs counts.
     speeds = events.Scalars("train/images_per_second")
     assert [(event.step, event.value) for event in speeds] == [(step, 10.0) for step in (1, 3, 5, 7, 9, 11)]
     for event in events.Scalars("train/update_norm"):
