@@ -100,7 +100,7 @@ def hard_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def wide_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The largest table of counts: 20 classes."""
-    outcome = outcome_of(frames, classes=20)
+    outcome = outcome_of(frames, classes=20, names=[f"a_name_as_long_as_may_{index}" for index in range(20)])
     folder = tmp_path_factory.mktemp("run") / "report"
     return write_report(folder, metrics_of(outcome), outcome, model, root=frames)
 
