@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,7 @@ from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoi
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.interruption import DeferredInterrupt
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
+from vit_lightning.callbacks.outputs import HeldOutOutputs
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.callbacks.randomness import OwnRandomness
@@ -32,6 +33,7 @@ from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
+from vit_lightning.evaluation.baselines import Worth, split_worth
 from vit_lightning.hardware import (
     PRECISION_VARIABLE,
     check_accelerator,
@@ -58,7 +60,7 @@ OPTIMISATION = {
 }
 
 #: The data's arguments that say who trains and who is held out.
-SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", "subset", "seed")
+SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", "group_by", "fold", "subset", "seed")
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -126,6 +128,8 @@ class ViTCLI(LightningCLI):
         self.checkpoint_words = ""
         self.writer: PredictionWriter | None = None
         self.failed = False  # what `check` looked at
+        self.outputs = HeldOutOutputs()
+        self.worth: Worth | None = None
         check_configs(self.arguments)
         strict = {"exit_on_error": False}
         super().__init__(
@@ -371,6 +375,8 @@ class ViTCLI(LightningCLI):
                 self.prediction_file(), self.model.class_names, attention=self.options.attention
             )
             callbacks.append(self.writer)
+        if command == "test":
+            callbacks.append(self.outputs)
         if command == "check":  # one device tells as much
             overrides |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         if command != "fit":
@@ -389,6 +395,8 @@ class ViTCLI(LightningCLI):
             else:
                 self.datamodule.prepare_data()
                 self.datamodule.arrange("fit")
+                if self.resumed is None:
+                    self.worth = split_worth(self.datamodule, "val" if self.datamodule.part("val") else "test")
                 self.run_folder = self.open_run_folder()
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
@@ -482,11 +490,12 @@ class ViTCLI(LightningCLI):
             status = self.resumed.status
             told = {"resumed": [*status.get("resumed", []), now()]}
             return {**status, **told, "data": {**status.get("data", {}), "root": str(data.root)}}
-        counts = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
+        kind = "csv" if str(data.split).endswith(".csv") else data.split
         name = data.root.resolve().name if data.source == "folder" else data.source
         return {
             "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": "csv" if str(data.split).endswith(".csv") else data.split, "id": data.split_id, **counts},
+            "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
+            **({"baselines": self.worth.record()} if self.worth is not None else {}),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
@@ -518,6 +527,10 @@ class ViTCLI(LightningCLI):
             if self.datamodule.samples:
                 log.info("data %s", self.datamodule.root)
                 log.info(self.datamodule.describe())
+            if self.worth is not None:
+                self.worth.tell(log)
+                for logger in self.trainer.loggers:
+                    logger.log_metrics({f"baselines/{name}": score for name, score in self.worth.scores().items()}, 0)
             print_summary(self.model)
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         try:
@@ -551,7 +564,40 @@ class ViTCLI(LightningCLI):
         part = self.datamodule.test_part
         if part == "val" and self.datamodule.part("val"):
             log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
+        elif self.datamodule.part("val"):  # for the temperature
+            self.trainer.validate(**kwargs)
         self.score(part, self.trainer.test, kwargs)
+        if part == "val":
+            self.outputs.logits["val"] = self.outputs.logits.pop("test")
+        if self.trainer.is_global_zero:
+            self.report("val" if part == "val" else "test")
+
+    def report(self, part: Literal["val", "test"]) -> None:
+        """Writes the report of what `test` found, and says what it is worth."""
+        from vit_lightning.evaluation.assess import assess  # a second
+
+        data, status = self.datamodule, {}
+        if self.run_folder is not None:
+            status = read_status(self.run_folder / "status.json")
+        if len(self.outputs.logits[part]) < len(data.part(part)):
+            log.warning("no report: trainer.limit_test_batches left images out")
+            return
+        if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
+            self.outputs.logits.pop("val", None)
+        kind = status.get("split", {}).get("kind", data.split)
+        checkpoint = Path(self.options.ckpt_path)
+        facts = {
+            "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
+            "checkpoint": checkpoint.name,
+            "data": status.get("data", {}) | {"root": str(data.root)},
+            "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
+        }
+        folder = (self.run_folder or Path()) / "report"
+        assess(self.model, data, self.outputs.logits, part=part, kind=kind, facts=facts, folder=folder)
+
+    def part_sizes(self) -> dict[str, int]:
+        """Images in each part."""
+        return {part: sum(counter.values()) for part, counter in count_table(self.datamodule.samples).items()}
 
     def score(self, part: str, evaluate: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Runs one evaluation and prints its scores as one line."""

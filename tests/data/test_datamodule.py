@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -240,14 +241,14 @@ def test_drawing_a_split_is_refused_where_one_is_ready_made(ready_made: Path, sp
 
 def test_ready_made_folders_are_refused_where_there_are_none(root: Path) -> None:
     with pytest.raises(
-        ValueError, match=rf"folders, but {root} has no train folder; use --data\.split random or blocks"
+        ValueError, match=rf"folders, but {root} has no train folder; use --data\.split random, blocks or groups"
     ):
         data(root, split="folders")
 
 
-@pytest.mark.parametrize("split", ["randon", "groups", "split.txt", ""])
+@pytest.mark.parametrize("split", ["randon", "split.txt", ""])
 def test_an_unknown_split_is_refused(root: Path, split: str) -> None:
-    with pytest.raises(ValueError, match=rf"data\.split is '{split}'; choose random, blocks, folders or a \.csv file"):
+    with pytest.raises(ValueError, match=rf"data\.split is '{split}'; choose random, blocks, groups, folders or a \.csv file"):
         data(root, split=split)
 
 
@@ -594,12 +595,78 @@ def test_random_takes_both_fractions(root: Path) -> None:
 
 
 def test_blocks_take_length_and_guard(root: Path) -> None:
+    draw_noise(root, {sample: seed for seed, sample in enumerate(sorted(root.rglob("*.png")))})
     module = data(root, split="blocks", val_fraction=0.2, test_fraction=0.2, block_length=6, guard=1)
     held = [[sample.number or 0 for sample in module.part(part)] for part in ("val", "test")]
     for numbers in held:
         assert numbers == list(range(numbers[0] // 6 * 6, numbers[0] // 6 * 6 + 6))
     near = {number + step for numbers in held for number in numbers for step in (-1, 0, 1)}
     assert {sample.number for sample in module.part("train")} == set(range(30)) - near
+
+
+def draw_noise(root: Path, seeds: dict[Path, int]) -> None:
+    """Pictures that look alike only where their seeds are the same."""
+    for path, seed in seeds.items():
+        pixels = np.random.default_rng(seed).integers(256, size=(8, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / path)
+
+
+def test_a_clip_that_comes_again_does_not_train_where_it_is_held_out(root: Path) -> None:
+    paths = {int(path.stem[5:]): path for path in root.rglob("*.png")}
+    settings = {"split": "blocks", "val_fraction": 0.2, "test_fraction": 0.2, "block_length": 6}
+    seeds = {path: number for number, path in paths.items()}
+    draw_noise(root, seeds)
+    held = {sample.number or 0 for sample in data(root, guard=1, **settings).part("val")}
+    first = next(number for number in (0, 6, 12, 18, 24) if number not in held and number - 6 not in held)
+    again = {sample.number for sample in data(root, guard=1, **settings).part("train")} & set(range(first, first + 6))
+    repeat = max(number for number in again if number is not None)
+    draw_noise(root, {paths[repeat]: min(held)})  # the held-out frame once more
+
+    module = data(root, guard=1, **settings)
+    kept = {sample.number for sample in module.part("train")}
+    assert again - kept == {number for number in again if number is not None and abs(number - repeat) <= 1}
+    without = data(root, guard=0, **settings)  # no guard, no looking
+    assert repeat in {sample.number for sample in without.part("train")}
+
+
+def test_groups_by_duplicates_hold_what_looks_alike_together(root: Path) -> None:
+    paths = sorted(root.rglob("*.png"))
+    draw_noise(root, {path: index // 3 for index, path in enumerate(paths)})
+    module = data(root, split="groups", group_by="duplicates", val_fraction=0.2, test_fraction=0.2)
+    parts: dict[str, set[str]] = {}
+    for sample in module.samples:
+        parts.setdefault(sample.group, set()).add(sample.split)
+    assert len(parts) == 10
+    assert all(len(names) == 1 for names in parts.values())
+    assert Counter(sample.group for sample in module.samples) == dict.fromkeys(parts, 3)
+
+
+def test_folds_test_every_image_once(root: Path) -> None:
+    for settings in ({"split": "random"}, {"split": "blocks", "block_length": 3, "guard": 0}):
+        tested: list[str] = []
+        for number in range(1, 6):
+            module = data(root, fold=f"{number}/5", val_fraction=0.2, **settings)
+            tested += [sample.path for sample in module.part("test")]
+            assert module.part("val")
+            assert {sample.split for sample in module.samples} == {"train", "val", "test"}
+        assert sorted(tested) == sorted(sample.path for sample in module.samples)
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "-1/3", "1/2/3"])
+def test_a_fold_that_is_none_is_refused(root: Path, fold: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.fold is .*; expected the number of a fold and how many"):
+        data(root, fold=fold)
+
+
+def test_group_by_goes_with_split_groups(root: Path) -> None:
+    for settings in ({"split": "groups"}, {"group_by": "folder"}, {"split": "random", "group_by": "folder"}):
+        with pytest.raises(ValueError, match="split groups goes with a group_by"):
+            data(root, **settings)
+
+
+def test_ready_made_folders_have_no_folds(ready_made: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.fold .* split folders has its parts"):
+        data(ready_made, fold="1/2")
 
 
 def test_a_ready_made_test_part_stays_and_validation_is_carved_from_training(ready_made: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,13 +28,18 @@ from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
 from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
     PARTS,
+    Fold,
     count_table,
+    drop_repeats,
+    group_samples,
+    hold_out,
     read_split,
     split_blocks,
     split_folders,
     split_random,
     take_subset,
 )
+from vit_lightning.data.thumbnails import Thumbnails, distances, duplicate_groups, read_thumbnails
 from vit_lightning.data.transforms import Augment, FrameSize, frame_size, normalise, train_transform
 from vit_lightning.progress import track
 
@@ -140,12 +146,19 @@ class ImageDataModule(LightningDataModule):
         root: Folder of class folders, Kaggle's nested layout, or train / val / test folders; makes the source a
             folder.
         image_size: Side in pixels, or (height, width); on the command line it is the model's.
-        split: `random`, `blocks` (runs of frame numbers held out whole), `folders` (ready-made), or a CSV file with
-            path,label,split. Left out: `folders` where the root has them, else `random`.
-        val_fraction: Share of the images (or blocks) that validate.
-        test_fraction: Share of the images (or blocks) that are kept for `test`.
+        split: `random`, `blocks` (runs of frame numbers held out whole), `groups` (see `group_by`), `folders`
+            (ready-made), or a CSV file with path,label,split and, if there are groups, group. Left out: `folders` where
+            the root has them, else `random`.
+        val_fraction: Share of the images (or blocks, or groups) that validate.
+        test_fraction: Share of the images (or blocks, or groups) that are kept for `test`.
         block_length: Frames in a block.
-        guard: Training frames dropped on either side of a held-out block.
+        guard: Of `blocks`: training frames dropped on either side of a held-out block, and of every training frame that
+            repeats a held-out one (clips come again in compilations); 0 drops none.
+        group_by: Of `groups`, which are held out whole: `folder` (the folder that holds the file), `duplicates`
+            (pictures that look alike), a CSV file with path,group or FILE.csv:COLUMN, or a regular expression whose
+            first group, or all that it finds in a path, is the name.
+        fold: Of `random`, `blocks` and `groups`: 2/5 keeps the second of five equal shares for `test` in place of
+            `test_fraction`, so that five runs test on everything.
         subset: At most so many images a class, in the split's proportions.
         augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
@@ -173,6 +186,8 @@ class ImageDataModule(LightningDataModule):
         test_fraction: float = 0.0,
         block_length: int = 120,
         guard: int = 10,
+        group_by: str | None = None,
+        fold: str | None = None,
         subset: int | None = None,
         augment: Augment = "trivial",
         batch_size: int = 32,
@@ -199,6 +214,11 @@ class ImageDataModule(LightningDataModule):
         ):
             if value is not None and value < least:
                 raise ValueError(f"data.{name} is {value}; it has to be at least {least}")
+        if (group_by is not None) != (split == "groups") and not str(split).endswith(".csv"):
+            raise ValueError(
+                f"data.split is {split or 'left out'} and data.group_by {group_by or 'left out'}; split groups goes "
+                "with a group_by: folder, duplicates, FILE.csv or a regular expression"
+            )
         self.save_hyperparameters()
         self.source: Source = "folder" if root is not None else source
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
@@ -207,6 +227,8 @@ class ImageDataModule(LightningDataModule):
         self.test_fraction = test_fraction
         self.block_length = block_length
         self.guard = guard
+        self.group_by = group_by
+        self.fold = Fold.parse(fold) if fold is not None else None
         self.subset = subset
         self.augment: Augment = augment
         self.batch_size = batch_size
@@ -299,13 +321,15 @@ class ImageDataModule(LightningDataModule):
         split = self.split
         if split is None:
             split = "folders" if layout.ready_made else "random"
-        elif split not in ("random", "blocks", "folders"):
+        elif split not in ("random", "blocks", "groups", "folders"):
             if not split.endswith(".csv"):
-                raise ValueError(f"data.split is {split!r}; choose random, blocks, folders or a .csv file")
+                raise ValueError(f"data.split is {split!r}; choose random, blocks, groups, folders or a .csv file")
         elif layout.ready_made != (split == "folders"):
             has = "ready-made train / val / test folders" if layout.ready_made else "no train folder"
-            instead = "--data.split folders" if layout.ready_made else "--data.split random or blocks"
+            instead = "--data.split folders" if layout.ready_made else "--data.split random, blocks or groups"
             raise ValueError(f"data.split is {split}, but {root} has {has}; use {instead}")
+        if self.fold is not None and split == "folders":
+            raise ValueError("data.fold shares the images out, but split folders has its parts; leave fold out")
         return split
 
     def candidates(self, root: Path, layout: Layout) -> tuple[list[Sample], list[Sample]]:
@@ -343,24 +367,68 @@ class ImageDataModule(LightningDataModule):
 
     def divide(self, samples: list[Sample]) -> list[Sample]:
         """Gives every sample its part by the chosen split, then takes the subset."""
+        fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
         if self.split == "folders":
             samples = split_folders(samples, val_fraction=self.val_fraction, seed=self.seed)
         elif self.split == "random":
-            samples = split_random(
-                samples, val_fraction=self.val_fraction, test_fraction=self.test_fraction, seed=self.seed
-            )
+            samples = split_random(samples, **fractions, seed=self.seed, fold=self.fold)
         elif self.split == "blocks":
             samples = split_blocks(
                 samples,
-                val_fraction=self.val_fraction,
-                test_fraction=self.test_fraction,
+                **fractions,
                 block_length=self.block_length,
                 guard=self.guard,
                 seed=self.seed,
+                fold=self.fold,
+            )
+            if self.guard > 0:
+                samples = self.without_repeats(samples)
+        elif self.split == "groups":
+            samples = hold_out(
+                self.grouped(samples),
+                **fractions,
+                seed=self.seed,
+                fold=self.fold,
+                what=f"groups by {self.group_by}",
+                instead="choose another data.group_by",
             )
         if self.subset is not None:
             samples = take_subset(samples, per_class=self.subset, seed=self.seed)
         return samples
+
+    def grouped(self, samples: list[Sample]) -> list[Sample]:
+        """The samples with the groups of `group_by`."""
+        assert self.group_by is not None, "checked by the constructor"
+        if self.group_by != "duplicates":
+            return group_samples(samples, self.group_by)
+        groups = duplicate_groups(self.thumbnails(samples))
+        return [replace(sample, group=str(group)) for sample, group in zip(samples, groups, strict=True)]
+
+    def without_repeats(self, samples: list[Sample]) -> list[Sample]:
+        """The samples without training frames that repeat a held-out one, and without `guard` frames around those."""
+        train = [sample for sample in samples if sample.split == "train"]
+        held = [sample for sample in samples if sample.split != "train"]
+        if not held:
+            return samples
+        pairs = distances(self.thumbnails(train), self.thumbnails(held), "looking for repeated frames")
+        repeats = np.concatenate([near.any(axis=1) for _, _, near in pairs])
+        if not repeats.any():
+            return samples
+        names = [sample.path for sample, repeat in zip(train, repeats, strict=True) if repeat]
+        kept = drop_repeats(samples, names, guard=self.guard)
+        log.info(
+            "%d training frames repeat a held-out one, such as %s: with those around them, %d do not train",
+            len(names),
+            names[0],
+            len(samples) - len(kept),
+        )
+        return kept
+
+    def thumbnails(self, samples: Sequence[Sample]) -> Thumbnails:
+        """The samples' thumbnails, (N, 16, 16, 3)."""
+        assert self.root is not None, "`arrange` comes first"
+        paths = [sample.path for sample in samples]
+        return read_thumbnails(self.root, paths, cache=self.cache, cache_dir=self.cache_dir)
 
     def check_parts(self, samples: list[Sample]) -> None:
         """Refuses a split that does not allow training, and warns of scores that leave a class out."""

@@ -28,11 +28,13 @@ HIDDEN = (".", "__")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One labelled image: its path relative to the data's root with forward slashes, its class and its part."""
+    """One labelled image: its path relative to the data's root with forward slashes, its class, part and group."""
 
     path: str
     label: str
     split: str = ""
+    #: Images of one group, such as a block of frames, are in one part; '' where each is by itself.
+    group: str = ""
 
     @property
     def number(self) -> int | None:

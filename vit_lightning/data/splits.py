@@ -2,11 +2,14 @@
 
 import csv
 import logging
+import re
 from collections import Counter, defaultdict
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
+import numpy.typing as npt
 
 from vit_lightning.data.index import Sample
 
@@ -14,14 +17,45 @@ PARTS = ("train", "val", "test")
 
 log = logging.getLogger(__name__)
 
-#: Random draws of held-out blocks from which the one nearest to the data's class balance is taken.
-BLOCK_DRAWS = 2000
+#: Random draws of held-out groups from which the one nearest to the data's class balance is taken.
+GROUP_DRAWS = 2000
+
+#: With many groups fewer are drawn, so that no more than so many are: they come out balanced by themselves.
+GROUPS_DRAWN = 10_000_000
 
 
-def split_random(samples: list[Sample], *, val_fraction: float, test_fraction: float, seed: int) -> list[Sample]:
+@dataclass(frozen=True)
+class Fold:
+    """One of several equal shares of the data that take turns as the test part: together they score all of it."""
+
+    number: int  # from 1
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Fold":
+        """Reads `2/5`.
+
+        Raises:
+            ValueError: It is written otherwise, or there is no such fold.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
+            raise ValueError(f"data.fold is {text!r}; expected the number of a fold and how many there are, as in 2/5")
+        return cls(int(match[1]), int(match[2]))
+
+    def span(self, count: int) -> tuple[int, int]:
+        """Where the fold begins in so many things, and how many it takes."""
+        begin, end = (number * count // self.of for number in (self.number - 1, self.number))
+        return begin, end - begin
+
+
+def split_random(
+    samples: list[Sample], *, val_fraction: float, test_fraction: float, seed: int, fold: Fold | None = None
+) -> list[Sample]:
     """A seeded draw within every class, so that each part has the whole set's class shares.
 
-    Frames of one clip land on both sides: on video this split measures memory more than recognition.
+    Frames of one clip land on both sides: on video this split measures memory more than recognition. With a `fold`,
+    that share of each class is the test part.
 
     Raises:
         ValueError: A class has too few images for every part to get one.
@@ -31,24 +65,34 @@ def split_random(samples: list[Sample], *, val_fraction: float, test_fraction: f
     for label, members in group_by_label(samples).items():
         val, test = round(val_fraction * len(members)), round(test_fraction * len(members))
         val, test = max(val, int(val_fraction > 0)), max(test, int(test_fraction > 0))
+        begin = 0
+        if fold is not None:
+            begin, test = fold.span(len(members))
+            val = max(round(val_fraction * (len(members) - test)), int(val_fraction > 0))
         if val + test >= len(members):
             raise ValueError(
                 f"class {label} has {len(members)} images, too few for {val} in validation, {test} in test and "
                 "at least one in training"
             )
         order = rng.permutation(len(members))
+        if fold is not None:  # the fold comes after as many as validate, as the test part does
+            order = np.roll(order, val - begin)
         for rank, index in enumerate(order):
             parts[members[index]] = "val" if rank < val else "test" if rank < val + test else "train"
     return [replace(sample, split=parts[sample]) for sample in samples]
 
 
 def split_blocks(
-    samples: list[Sample], *, val_fraction: float, test_fraction: float, block_length: int, guard: int, seed: int
+    samples: list[Sample],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    block_length: int,
+    guard: int,
+    seed: int,
+    fold: Fold | None = None,
 ) -> list[Sample]:
     """Runs of `block_length` frame numbers held out whole; training frames within `guard` of one are dropped.
-
-    Which blocks are held out is drawn `BLOCK_DRAWS` times; the draw whose parts come nearest to the wanted number of
-    frames of each class is taken.
 
     Args:
         samples: Images whose names end in their frame number.
@@ -56,13 +100,43 @@ def split_blocks(
         test_fraction: Share of the blocks that test.
         block_length: Frames in a block.
         guard: Frames on either side of a held-out block that do not train.
-        seed: Of the draw.
+        seed: Of the draw; see `hold_out`.
+        fold: The share of the blocks that tests instead.
 
     Returns:
-        The samples with their parts; the guard frames are left out.
+        The samples with their parts and blocks; the guard frames are left out.
 
     Raises:
         ValueError: A name without a number, or too few blocks for the fractions.
+    """
+    frame = frame_numbers(samples)
+    samples = [
+        replace(sample, group=str(number // block_length)) for sample, number in zip(samples, frame, strict=True)
+    ]
+    held = hold_out(
+        samples,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        fold=fold,
+        what=f"blocks of {block_length} frames",
+        instead="lower block_length or the fractions",
+    )
+    near_held = np.zeros(len(samples), dtype=bool)
+    for block in {int(sample.group) for sample in held if sample.split != "train"}:
+        first = block * block_length
+        near_held |= (frame >= first - guard) & (frame < first + block_length + guard)
+    kept = [sample for sample, near in zip(held, near_held, strict=True) if sample.split != "train" or not near]
+    if not any(sample.split == "train" for sample in kept):
+        raise ValueError(f"guard {guard} leaves no frame to train on; lower it below block_length {block_length}")
+    return kept
+
+
+def frame_numbers(samples: list[Sample]) -> npt.NDArray[np.int64]:
+    """The frame number of each sample, with a warning where two have the same.
+
+    Raises:
+        ValueError: A name has none.
     """
     numbers = []
     for sample in samples:
@@ -72,7 +146,6 @@ def split_blocks(
                 "split random"
             )
         numbers.append(sample.number)
-    frame = np.array(numbers)
     repeated = next((number for number, count in Counter(numbers).items() if count > 1), None)
     if repeated is not None:
         first, second = [sample.path for sample, number in zip(samples, numbers, strict=True) if number == repeated][:2]
@@ -82,52 +155,155 @@ def split_blocks(
             first,
             second,
         )
-    labels = sorted({sample.label for sample in samples})
-    label = np.array([labels.index(sample.label) for sample in samples])
-    blocks, block = np.unique(frame // block_length, return_inverse=True)
+    return np.array(numbers)
+
+
+def hold_out(
+    samples: list[Sample],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    what: str,
+    instead: str,
+    fold: Fold | None = None,
+) -> list[Sample]:
+    """Groups of samples held out whole.
+
+    Which of them is drawn `GROUP_DRAWS` times, less often where there are very many; the draw whose parts come nearest
+    to the wanted number of images of each class is taken. All folds are of one draw.
+
+    Args:
+        samples: Each with its group.
+        val_fraction: Share of the groups that validate.
+        test_fraction: Share of the groups that test.
+        seed: Of the draw.
+        what: The groups in words, for messages.
+        instead: What helps where they are too few.
+        fold: The share of the groups that tests instead.
+
+    Raises:
+        ValueError: Too few groups for the fractions.
+    """
+    names = sorted({sample.group for sample in samples}, key=lambda name: (len(name), name))  # numbers in their order
+    place = {name: index for index, name in enumerate(names)}
+    labels = {label: index for index, label in enumerate(sorted({sample.label for sample in samples}))}
+    counts = np.zeros((len(names), len(labels)))  # images of each class in each group
+    np.add.at(counts, ([place[sample.group] for sample in samples], [labels[sample.label] for sample in samples]), 1)
+    rng = np.random.default_rng(seed)
+    part_of = np.full(len(names), "train", dtype=object)
+    if fold is not None:
+        sizes = [Fold(number, fold.of).span(len(names))[1] for number in range(1, fold.of + 1)]
+        if 0 in sizes:
+            raise ValueError(f"{len(names)} {what} are too few for {fold.of} folds; {instead}")
+        begin, size = fold.span(len(names))
+        part_of[draw(counts, sizes, rng)[begin : begin + size]] = "test"
+        test_fraction = 0.0
+    rest = np.flatnonzero(part_of == "train")
     held = {
-        part: max(1, round(fraction * len(blocks)))
+        part: max(1, round(fraction * len(rest)))
         for part, fraction in (("val", val_fraction), ("test", test_fraction))
         if fraction > 0
     }
-    if sum(held.values()) >= len(blocks):
+    if sum(held.values()) >= len(rest):
         wanted = " and ".join(f"{count} in {part}" for part, count in held.items())
+        raise ValueError(f"{len(rest)} {what} are too few for {wanted} and at least one in training; {instead}")
+    order = rest[draw(counts[rest], list(held.values()), rng)]
+    for part, count in held.items():
+        part_of[order[:count]] = part
+        order = order[count:]
+    return [replace(sample, split=str(part_of[place[sample.group]])) for sample in samples]
+
+
+def draw(counts: npt.NDArray[np.float64], sizes: list[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """An order of groups whose first `sizes[0]`, next `sizes[1]` and so on have the classes nearest to their share.
+
+    Args:
+        counts: Images of each class in each group, (G, K).
+        sizes: Groups a part.
+        rng: Draws the orders that are compared.
+    """
+    tries = max(1, min(GROUP_DRAWS, GROUPS_DRAWN // len(counts))) if sizes else 1
+    orders = np.stack([rng.permutation(len(counts)) for _ in range(tries)])
+    distance = np.zeros(tries)
+    start = 0
+    for size in sizes:
+        wanted = counts.sum(axis=0) * size / len(counts)
+        distance += np.abs(counts[orders[:, start : start + size]].sum(axis=1) - wanted).sum(axis=1)
+        start += size
+    best: npt.NDArray[np.int64] = orders[distance.argmin()]
+    return best
+
+
+def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
+    """The samples with their groups, by a rule that needs no pixel.
+
+    Args:
+        samples: Images.
+        group_by: `folder`, the folder that holds the file; a CSV file with the columns path,group (or FILE.csv:COLUMN);
+            or a regular expression that each path has to contain: its first group, or all that it finds, is the name.
+
+    Raises:
+        ValueError: No regular expression, one that does not match, or a CSV that lacks a column or an image.
+        FileNotFoundError: The CSV is missing.
+    """
+    if group_by == "folder":
+        return [replace(sample, group=sample.path.rpartition("/")[0]) for sample in samples]
+    file, _, column = group_by.rpartition(":") if not group_by.endswith(".csv") else (group_by, "", "group")
+    if file.endswith(".csv"):
+        return groups_of_table(samples, Path(file).expanduser(), column)
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
         raise ValueError(
-            f"{len(blocks)} blocks of {block_length} frames are too few for {wanted} and at least one in training; "
-            "lower block_length or the fractions"
-        )
+            f"data.group_by {group_by!r} is no regular expression ({error}); expected one, or folder, duplicates or "
+            "FILE.csv"
+        ) from error
+    grouped = []
+    for sample in samples:
+        match = pattern.search(sample.path)
+        name = match and (match[1] if pattern.groups else match[0])
+        if not name:
+            raise ValueError(
+                f"data.group_by {group_by!r} finds no group in {sample.path}; expected a regular expression that finds "
+                "one in every path, folder, duplicates or FILE.csv"
+            )
+        grouped.append(replace(sample, group=name))
+    return grouped
 
-    counts = np.zeros((len(blocks), len(labels)))  # frames of each class in each block
-    np.add.at(counts, (block, label), 1)
-    rng = np.random.default_rng(seed)
-    draws = np.stack([rng.permutation(len(blocks)) for _ in range(BLOCK_DRAWS if held else 1)])
-    distance = np.zeros(len(draws))
-    for start, count in spans(held):
-        wanted_counts = counts.sum(axis=0) * count / len(blocks)
-        distance += np.abs(counts[draws[:, start : start + count]].sum(axis=1) - wanted_counts).sum(axis=1)
-    best = draws[distance.argmin()]
-    part_of_block = np.full(len(blocks), "train", dtype=object)
-    for part, (start, count) in zip(held, spans(held), strict=True):
-        part_of_block[best[start : start + count]] = part
 
-    near_held = np.zeros(len(samples), dtype=bool)
-    for first in blocks[part_of_block != "train"] * block_length:
-        near_held |= (frame >= first - guard) & (frame < first + block_length + guard)
-    part_of_sample = part_of_block[block]
-    kept = (part_of_sample != "train") | ~near_held
-    if not (part_of_sample[kept] == "train").any():
-        raise ValueError(f"guard {guard} leaves no frame to train on; lower it below block_length {block_length}")
-    return [
-        replace(sample, split=str(part))
-        for sample, part, keep in zip(samples, part_of_sample, kept, strict=True)
-        if keep
+def groups_of_table(samples: list[Sample], path: Path, column: str) -> list[Sample]:
+    """The samples with the groups that a CSV names in one of its columns."""
+    rows = read_table(path, ("path", column), "the file of groups")
+    groups = {PurePath(row["path"]).as_posix(): row[column] for _, row in rows}
+    for sample in samples:
+        if not groups.get(sample.path):
+            raise ValueError(f"{path} names no {column} for {sample.path}; every image needs one")
+    return [replace(sample, group=groups[sample.path]) for sample in samples]
+
+
+def drop_repeats(samples: list[Sample], repeated: Iterable[str], *, guard: int) -> list[Sample]:
+    """The samples without training images that repeat a held-out one, and without their neighbours by number.
+
+    Args:
+        samples: The split.
+        repeated: Paths of training images that are near-duplicates of held-out ones.
+        guard: So many frame numbers on either side of each go, too.
+
+    Raises:
+        ValueError: None is left to train on.
+    """
+    names = set(repeated)
+    numbers = {sample.number for sample in samples if sample.path in names}
+    near = {number + offset for number in numbers if number is not None for offset in range(-guard, guard + 1)}
+    kept = [
+        sample
+        for sample in samples
+        if sample.split != "train" or (sample.path not in names and sample.number not in near)
     ]
-
-
-def spans(held: dict[str, int]) -> list[tuple[int, int]]:
-    """Where each held-out part begins in a draw, and how many blocks it takes: {val: 2, test: 3} -> (0, 2), (2, 3)."""
-    counts = list(held.values())
-    return [(sum(counts[:i]), count) for i, count in enumerate(counts)]
+    if not any(sample.split == "train" for sample in kept):
+        raise ValueError("every training image repeats a held-out one; is the same video in the folder twice?")
+    return kept
 
 
 def split_folders(samples: list[Sample], *, val_fraction: float, seed: int) -> list[Sample]:
@@ -181,42 +357,55 @@ def count_table(samples: list[Sample]) -> dict[str, Counter[str]]:
 
 
 def write_split(path: Path, samples: list[Sample]) -> None:
-    """Writes `path,label,split`, a line an image; `read_split` takes it back."""
+    """Writes `path,label,split`, a line an image, and `group` where there are groups; `read_split` takes it back."""
+    columns = ("path", "label", "split", "group")[: 4 if any(sample.group for sample in samples) else 3]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "label", "split"))
-        writer.writerows((sample.path, sample.label, sample.split) for sample in samples)
+        writer.writerow(columns)
+        writer.writerows([getattr(sample, column) for column in columns] for sample in samples)
+
+
+def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, each with the number of its line.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: No CSV, a column that is missing, or a row that lacks a cell of one.
+    """
+    expected = ",".join(columns)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {path} does not exist; give a CSV with the columns {expected}")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found = list(reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{what} {path} is no CSV in UTF-8 ({error}); expected {expected}") from error
+    if not set(columns) <= set(found):
+        shown = ",".join(found)[:80] or "nothing"
+        shown = shown if shown.isprintable() else repr(shown)
+        raise ValueError(f"{what} {path} has the columns {shown}; expected {expected}")
+    for line, row in rows:
+        if any(row[column] is None for column in columns):
+            raise ValueError(f"line {line} of {path} has too few cells; expected {','.join(found)}")
+    return rows
 
 
 def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:
-    """Reads a split file; images that it does not name are not used.
+    """Reads a split file, with the column `group` where it has one; images that it does not name are not used.
 
     Raises:
         FileNotFoundError: The file is missing, or an image it names is not below the root.
         ValueError: No CSV, other columns, a row that lacks a cell, an unknown part or class, a path that leads out of
             the root, or an image named twice.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"the split file {path} does not exist; give a CSV with the columns path,label,split")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"the split file {path} is no CSV in UTF-8 ({error}); expected path,label,split") from error
-    if not {"path", "label", "split"} <= set(columns):
-        found = ",".join(columns)[:80] or "nothing"
-        found = found if found.isprintable() else repr(found)
-        raise ValueError(f"the split file {path} has the columns {found}; expected path,label,split")
     samples = []
     seen: set[str] = set()
-    for line, row in rows:
+    for line, row in read_table(path, ("path", "label", "split"), "the split file"):
         where = f"line {line} of {path}"
-        if None in (row["path"], row["label"], row["split"]):
-            raise ValueError(f"{where} has too few cells; expected {','.join(columns)}")
         named = PurePath(row["path"])  # ./a.jpg and a.jpg are one image
-        sample = Sample(named.as_posix(), row["label"], row["split"])
+        sample = Sample(named.as_posix(), row["label"], row["split"], row.get("group") or "")
         if sample.split not in PARTS:
             raise ValueError(f"{where} has the part {sample.split!r}; expected train, val or test")
         if sample.label not in classes:

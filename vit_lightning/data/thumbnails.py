@@ -1,0 +1,85 @@
+"""Thumbnails of 16 x 16 pixels: small enough to hold every image against every other, and to see what repeats."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_lightning.data.frames import Cache, find_frames
+from vit_lightning.data.transforms import FrameSize
+from vit_lightning.progress import track
+
+#: Side in pixels.
+SIDE = 16
+
+#: Two pictures are near-duplicates where the root mean square of their thumbnails' difference is at most so much, of
+#: 255, and at most such a share of either one's own deviation, since dull pictures differ little from one another.
+#: Set by real pictures; docs/evaluation.md has the figures.
+DIFFERENCE, SHARE = 10.0, 0.2
+
+#: So many distances are computed at a time, in float32.
+CHUNK = 16_000_000
+
+Thumbnails = npt.NDArray[np.uint8]
+
+
+def read_thumbnails(root: Path, paths: Sequence[str], *, cache: Cache, cache_dir: Path) -> Thumbnails:
+    """The thumbnails of pictures, (N, 16, 16, 3), decoded once and kept like the frames of training.
+
+    Raises:
+        OSError: A picture cannot be read.
+        ValueError: The cache folder cannot be written, or has no room.
+    """
+    frames = find_frames(
+        root, paths, FrameSize(SIDE, SIDE), cache="memory" if cache == "none" else cache, cache_dir=cache_dir
+    )
+    thumbnails = np.empty((len(paths), SIDE, SIDE, 3), dtype=np.uint8)
+    for index in range(len(paths)):
+        thumbnails[index] = frames[index].numpy()
+    return thumbnails
+
+
+def distances(
+    some: Thumbnails, others: Thumbnails, what: str = ""
+) -> Iterator[tuple[slice, npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    """Each of some thumbnails beside each of the others, so many at a time that memory does not matter.
+
+    Args:
+        some: (N, 16, 16, 3).
+        others: (M, 16, 16, 3).
+        what: What is done, for the progress bar; left out, there is none.
+
+    Yields:
+        Which n of `some`, the root mean square difference to all others (n, M), and whether they are near-duplicates.
+    """
+    rows = max(1, CHUNK // max(1, len(others)))
+    reference = others.reshape(len(others), -1).astype(np.float32)
+    lengths, spread = (reference**2).sum(axis=1), reference.std(axis=1)
+    starts = range(0, len(some), rows)
+    with track(what, total=len(starts)) if what and len(starts) > 1 else nullcontext(lambda _: None) as advance:
+        for start in starts:
+            part = slice(start, start + rows)
+            own = some[part].reshape(-1, reference.shape[1]).astype(np.float32)
+            squared = (own**2).sum(axis=1)[:, None] + lengths - 2 * own @ reference.T
+            difference = np.sqrt(np.maximum(squared, 0) / reference.shape[1])
+            limit = np.minimum(DIFFERENCE, SHARE * np.minimum(own.std(axis=1)[:, None], spread))
+            # Equal pictures differ by what rounding leaves, and flat ones have no deviation.
+            yield part, difference, difference <= np.maximum(limit, 0.5)
+            advance(1)
+
+
+def duplicate_groups(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
+    """The group of each picture, (N,): pictures that a chain of near-duplicates joins share one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = [
+        np.argwhere(near) + np.array([part.start, 0])
+        for part, _, near in distances(thumbnails, thumbnails, "looking for near-duplicates")
+    ]
+    first, second = np.concatenate(pairs).T
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(thumbnails),) * 2)
+    groups: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
