@@ -1,0 +1,69 @@
+"""Calibration: hand-worked cases and scikit-learn's scores."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss
+
+from vit_lightning.evaluation.calibration import (
+    brier,
+    calibration_scores,
+    ece,
+    fit_temperature,
+    nll,
+    reliability,
+    with_temperature,
+)
+
+
+def random_case(images: int = 200, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.dirichlet(np.ones(classes), images), rng.integers(classes, size=images)
+
+
+def test_likelihood_and_brier_score_are_scikit_learns() -> None:
+    probabilities, labels = random_case()
+    assert nll(probabilities, labels) == pytest.approx(log_loss(labels, probabilities), abs=1e-6)
+    reference = brier_score_loss(labels, probabilities, scale_by_half=False)
+    assert brier(probabilities, labels) == pytest.approx(reference, abs=1e-6)
+
+
+def test_a_calibration_error_worked_by_hand() -> None:
+    """Two bins of two: confidences 0.6 and 0.7 with one hit, 0.8 and 1.0 with two: (|0.65-0.5| + |0.9-1|) / 2."""
+    confidence = np.array([0.8, 0.6, 1.0, 0.7])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0, 1, 0, 0])
+    assert [list(values) for values in reliability(probabilities, labels, bins=2)] == [
+        pytest.approx([0.65, 0.9]),
+        [0.5, 1.0],
+        [2, 2],
+    ]
+    assert ece(probabilities, labels, bins=2) == pytest.approx(0.125)
+
+
+def test_bins_have_equal_mass_and_no_more_than_images() -> None:
+    probabilities, labels = random_case(images=47)
+    assert sorted(set(reliability(probabilities, labels)[2].tolist())) == [3, 4]
+    assert len(reliability(probabilities[:4], labels[:4])[2]) == 4
+
+
+def test_the_temperature_of_a_hand_worked_case() -> None:
+    """Nine of ten are right where all were said with odds 81: odds 9 would be right, so that T = ln 81 / ln 9 = 2."""
+    probabilities = np.tile([81 / 82, 1 / 82], (10, 1))
+    labels = np.array([0] * 9 + [1])
+    assert fit_temperature(probabilities, labels) == pytest.approx(2.0, abs=1e-4)
+    assert with_temperature(probabilities, 2.0)[0] == pytest.approx([0.9, 0.1])
+    scores = calibration_scores(with_temperature(probabilities, 2.0), labels)
+    assert scores["ece"] == pytest.approx(0.18)  # ten bins of one image: nine lack 0.1, one has 0.9 too much
+    assert scores["nll"] < nll(probabilities, labels)
+
+
+def test_a_temperature_keeps_the_order_and_survives_zeros() -> None:
+    probabilities, _ = random_case()
+    probabilities[0] = [1.0, 0.0, 0.0]
+    for temperature in (0.1, 1.0, 7.0):
+        changed = with_temperature(probabilities, temperature)
+        assert np.isfinite(changed).all()
+        assert changed.sum(axis=1) == pytest.approx(np.ones(200))
+        assert (changed.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert with_temperature(probabilities[1:], 1.0) == pytest.approx(probabilities[1:])
+    assert np.isfinite(nll(probabilities, np.array([1] + [0] * 199)))
