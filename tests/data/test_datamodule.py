@@ -248,7 +248,9 @@ def test_ready_made_folders_are_refused_where_there_are_none(root: Path) -> None
 
 @pytest.mark.parametrize("split", ["randon", "split.txt", ""])
 def test_an_unknown_split_is_refused(root: Path, split: str) -> None:
-    with pytest.raises(ValueError, match=rf"data\.split is '{split}'; choose random, blocks, groups, folders or a \.csv file"):
+    with pytest.raises(
+        ValueError, match=rf"data\.split is '{split}'; choose random, blocks, groups, folders or a \.csv file"
+    ):
         data(root, split=split)
 
 

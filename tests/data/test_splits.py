@@ -8,7 +8,11 @@ import pytest
 
 from vit_lightning.data.index import Sample
 from vit_lightning.data.splits import (
+    Fold,
     count_table,
+    drop_repeats,
+    group_samples,
+    hold_out,
     read_split,
     split_blocks,
     split_folders,
@@ -388,3 +392,101 @@ def test_a_split_of_other_images_is_refused(root: Path) -> None:
     (root / "split.csv").write_text("path,label,split\na/9.jpg,a,val\n", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=rf"names a/9\.jpg, which is not in {root}; is data\.root right\?"):
         read_split(root / "split.csv", root=root, classes=["a", "b"])
+
+
+def grouped(**groups: str) -> list[Sample]:
+    """Samples of groups: grouped(x="aab") is two of class a and one of b, all of group x."""
+    return [
+        Sample(f"{label}/{group}{k}.jpg", label, group=group)
+        for group, labels in groups.items()
+        for k, label in enumerate(labels)
+    ]
+
+
+def held_out(samples: list[Sample], **settings: object) -> list[Sample]:
+    wanted = {"val_fraction": 0.25, "test_fraction": 0.25, "seed": 0, "what": "groups", "instead": "wait"} | settings
+    return hold_out(samples, **wanted)  # type: ignore[arg-type]  # settings of many types
+
+
+def test_groups_are_held_out_whole_and_balanced() -> None:
+    samples = grouped(p="aaab", q="bbba", r="aabb", s="aaaa", t="bbbb", u="abab", v="aaabbb", w="ab")
+    found = held_out(samples)
+    parts = {group: {sample.split for sample in found if sample.group == group} for group in "pqrstuvw"}
+    assert all(len(names) == 1 for names in parts.values())
+    table = count_table(found)
+    assert all(abs(table[part][label] - 4) <= 1 for part in ("val", "test") for label in "ab")
+
+
+def test_every_fold_is_of_one_draw() -> None:
+    samples = grouped(**{f"g{number}": "ab" for number in range(11)})
+    tested = []
+    for number in range(1, 4):
+        found = held_out(samples, fold=Fold(number, 3))
+        tested.append({sample.group for sample in found if sample.split == "test"})
+        assert sum(sample.split == "val" for sample in found) == 4  # a quarter of the seven or eight others
+    assert [len(groups) for groups in tested] == [3, 4, 4]
+    assert len(set.union(*tested)) == 11
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 groups are too few for 1 in val and 1 in test and at least one in train"):
+        held_out(grouped(x="ab", y="ab"))
+    with pytest.raises(ValueError, match="2 groups are too few for 3 folds; wait"):
+        held_out(grouped(x="ab", y="ab"), fold=Fold(1, 3))
+
+
+def test_folds_are_read_and_share_out() -> None:
+    assert Fold.parse("2/5") == Fold(2, 5)
+    assert [Fold(number, 3).span(10) for number in (1, 2, 3)] == [(0, 3), (3, 3), (6, 4)]
+
+
+def test_groups_by_folder_pattern_and_table(tmp_path: Path) -> None:
+    samples = [Sample("a/ep1/x1.jpg", "a"), Sample("a/ep2/x2.jpg", "a"), Sample("b/ep1/x3.jpg", "b")]
+
+    def groups(group_by: str) -> list[str]:
+        return [sample.group for sample in group_samples(samples, group_by)]
+
+    assert groups("folder") == ["a/ep1", "a/ep2", "b/ep1"]
+    assert groups(r"ep\d") == ["ep1", "ep2", "ep1"]
+    assert groups(r"ep(\d)") == ["1", "2", "1"]
+    table = tmp_path / "who.csv"
+    table.write_text(
+        "path,group,person\na/ep1/x1.jpg,g,ann\na/ep2/x2.jpg,h,bob\nb/ep1/x3.jpg,g,bob\n", encoding="utf-8"
+    )
+    assert groups(str(table)) == ["g", "h", "g"]
+    assert groups(f"{table}:person") == ["ann", "bob", "bob"]
+    for group_by, message in (
+        ("ep(", "is no regular expression"),
+        (r"ep1", r"finds no group in a/ep2/x2\.jpg"),
+        (f"{table}:place", "has the columns path,group,person; expected path,place"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            groups(group_by)
+    with pytest.raises(FileNotFoundError, match=r"the file of groups .*none\.csv does not exist"):
+        groups(str(tmp_path / "none.csv"))
+    table.write_text("path,group\na/ep1/x1.jpg,g\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"names no group for a/ep2/x2\.jpg"):
+        groups(str(table))
+
+
+def test_repeats_go_with_their_neighbours() -> None:
+    samples = [Sample(f"a/f{k}.jpg", "a", "val" if k == 9 else "train") for k in range(10)]
+    kept = drop_repeats(samples, ["a/f4.jpg"], guard=2)
+    assert in_part(kept, "train") == {0, 1, 7, 8}
+    assert in_part(kept, "val") == {9}
+    with pytest.raises(ValueError, match="every training image repeats a held-out one"):
+        drop_repeats(samples, [sample.path for sample in samples], guard=0)
+
+
+def test_groups_are_written_and_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    samples = [Sample("a/x1.jpg", "a", "train", "clip 1"), Sample("a/x2.jpg", "a", "val", "")]
+    for sample in samples:
+        (tmp_path / sample.path).touch()
+    write_split(tmp_path / "split.csv", samples)
+    assert (
+        (tmp_path / "split.csv")
+        .read_text(encoding="utf-8")
+        .startswith("path,label,split,group\na/x1.jpg,a,train,clip 1")
+    )
+    assert read_split(tmp_path / "split.csv", root=tmp_path, classes=["a"]) == samples

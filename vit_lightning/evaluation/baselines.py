@@ -17,7 +17,11 @@ LEAK = 0.05
 
 
 #: What scores without a model, and how it is called on the terminal.
-BASELINES = {"majority": "largest class", "neighbour_number": "nearest number", "thumbnail_neighbour": "thumbnail"}
+BASELINES = {
+    "majority": "majority",
+    "neighbour_number": "nearest number",
+    "thumbnail_neighbour": "nearest thumbnail",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Worth:
         scores = ", ".join(
             f"{BASELINES[name]} {score:.3f}" for name, score in self.baselines.items() if score is not None
         )
-        return [f"{self.part} acc without a model: {scores}", *([self.sentence] if self.leaks else [])]
+        return [f"{self.part} acc to beat: {scores}", *([self.sentence] if self.leaks else [])]
 
     @property
     def sentence(self) -> str:

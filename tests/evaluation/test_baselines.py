@@ -1,0 +1,138 @@
+"""What a split is worth: hand-worked baselines, scikit-learn's neighbour, and planted duplicates."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.index import Sample
+from vit_lightning.evaluation.baselines import Worth, majority, neighbour_number, split_worth
+
+
+def samples(*names: str) -> list[Sample]:
+    """`a/7` is a/frame7.jpg of the class a."""
+    return [Sample(f"{name[0]}/frame{name[2:]}.jpg", name[0]) for name in names]
+
+
+def module(root: Path, split: str = "random", **settings: object) -> ImageDataModule:
+    data = ImageDataModule(root=str(root), split=split, image_size=8, val_fraction=0.2, test_fraction=0.2, **settings)  # type: ignore[arg-type]  # settings of many types
+    data.prepare_data()
+    data.arrange("fit")
+    return data
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """Real, independent pictures: 1,200 digits that people wrote, 8 x 8 pixels."""
+    found = load_digits()
+    for index, (image, label) in enumerate(zip(found.images[:1200], found.target[:1200], strict=True)):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15.9375).astype(np.uint8)).save(folder / f"digit{index}.png")
+    return tmp_path / "digits"
+
+
+def test_majority_is_that_of_training() -> None:
+    assert majority(samples("a/1", "a/2", "b/3"), samples("b/4", "b/5", "a/6", "b/7")) == 0.25
+
+
+def test_the_nearest_number_worked_by_hand() -> None:
+    train = samples("a/1", "b/10", "c/20")
+    held = samples("a/2", "b/14", "b/16", "c/900", "b/15")  # 15 is as near to 10 as to 20: the lower one
+    assert neighbour_number(train, held) == 0.8
+
+
+def test_of_equal_numbers_the_commonest_label_counts() -> None:
+    train = samples("a/1", "b/1", "b/1", "a/9")
+    assert neighbour_number(train, samples("b/2", "a/2")) == 0.5
+
+
+def test_without_numbers_there_is_no_nearest() -> None:
+    assert neighbour_number(samples("a/1"), samples("a/x")) is None
+    assert neighbour_number(samples("a/x"), samples("a/1")) is None
+
+
+def test_the_thumbnail_neighbour_is_scikit_learns(frames: Path) -> None:
+    data = module(frames)
+    worth = split_worth(data, "val")
+    train, val = data.part("train"), data.part("val")
+    neighbour = KNeighborsClassifier(1).fit(
+        data.thumbnails(train).reshape(len(train), -1), [sample.label for sample in train]
+    )
+    accuracy = neighbour.score(data.thumbnails(val).reshape(len(val), -1), [sample.label for sample in val])
+    assert worth is not None
+    assert worth.baselines["thumbnail_neighbour"] == pytest.approx(accuracy)
+
+
+def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Path) -> None:
+    random = split_worth(module(frames))
+    assert random is not None
+    assert random.leaks
+    assert "--data.split blocks" in random.lines()[1]
+    groups = split_worth(module(frames, split="groups", group_by="duplicates"))
+    assert groups is not None
+    assert groups.near_duplicates == 0.0
+    assert len(groups.lines()) == 1
+
+
+def test_independent_pictures_are_not_flagged(digits: Path) -> None:
+    for part in ("val", "test"):
+        worth = split_worth(module(digits), part)  # type: ignore[arg-type]  # both are parts
+        assert worth is not None
+        assert worth.near_duplicates == 0.0
+        assert worth.baselines["thumbnail_neighbour"] > 0.9  # type: ignore[operator]  # digits of a class resemble each other all the same
+
+
+def test_planted_duplicates_are_found(digits: Path) -> None:
+    """Copies of held-out pictures, saved anew as JPEG and a little brighter, come to training."""
+    data = module(digits, split="random")
+    table = digits.parent / "split.csv"
+    held = data.part("val")
+    rows = [f"{sample.path},{sample.label},{sample.split}" for sample in data.samples]
+    for number, sample in enumerate(held[:30]):
+        copy = f"{sample.label}/copy{number}.jpg"
+        with Image.open(digits / sample.path) as image:
+            image.convert("RGB").point(lambda value: value * 1.02).save(digits / copy, quality=90)
+        rows.append(f"{copy},{sample.label},train")
+    table.write_text("path,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    worth = split_worth(module(digits, split=str(table)))
+    assert worth is not None
+    assert worth.near_duplicates == pytest.approx(30 / len(held), abs=1e-9)
+    assert worth.leaks
+    assert "let pictures that look alike share a part" in worth.sentence
+    test = split_worth(module(digits, split=str(table)), "test")
+    assert test is not None
+    assert not test.leaks
+
+
+def test_a_part_without_images_has_no_worth(frames: Path) -> None:
+    data = ImageDataModule(root=str(frames), image_size=8, val_fraction=0.2)
+    data.prepare_data()
+    data.arrange("fit")
+    assert split_worth(data, "test") is None
+
+
+def test_ready_made_parts_that_share_pictures_are_told_apart(digits: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(digits, tmp_path / "parts" / part)
+    worth = split_worth(module(tmp_path / "parts", split="folders"), "test")
+    assert worth is not None
+    assert worth.near_duplicates > 0.7  # a fifth of training validates
+    assert "ready-made parts share pictures" in worth.sentence
+
+
+def test_what_is_kept_of_it() -> None:
+    worth = Worth("val", {"majority": 0.35, "neighbour_number": None, "thumbnail_neighbour": 0.123456}, 0.05, "")
+    assert worth.record() == {
+        "part": "val",
+        "majority": 0.35,
+        "thumbnail_neighbour": 0.1235,
+        "near_duplicates": 0.05,
+    }
+    assert not worth.leaks  # five of a hundred are not above
+    assert worth.lines() == ["val acc to beat: majority 0.350, nearest thumbnail 0.123"]
