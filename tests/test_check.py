@@ -251,7 +251,7 @@ def test_augmentation_is_judged_by_what_is_left_of_the_picture() -> None:
     draw = np.random.default_rng(0)
     plain = draw.integers(0, 256, (200, 16, 16, 3)).astype(np.uint8)
     labels = draw.integers(0, 4, 200)
-    harmless = (plain[:, :, ::-1] // 2 + 30).astype(np.uint8)  # mirrored, duller and brighter
+    harmless = (plain[:, :, ::-1] // 8 + 200).astype(np.uint8)  # mirrored, duller and brighter
     assert check.check_augmentation(plain, harmless, labels).level == "ok"
     assert "in 100%" in check.check_augmentation(plain, harmless, labels).text
     mixed = np.where((np.arange(200) % 5 == 0)[:, None, None, None], plain, draw.permutation(plain))
@@ -360,6 +360,13 @@ def test_decay_is_judged_by_what_it_leaves_and_how_fast(lr: float, decay: float,
     assert check.check_decay(lr, decay, steps, 0.1).level == level
 
 
+def test_a_learning_rate_is_judged_by_where_the_loss_explodes() -> None:
+    levels = {0.5: "failure", 0.2: "warning", 0.03: "ok"}
+    assert {lr: check.judge_lr(lr, 0.4, 0.01, "a.png").level for lr in levels} == levels
+    assert check.judge_lr(0.03, 0.4, 0.01, "a.png").text == "0.03; the finder suggests 0.01 (see a.png)"
+    assert check.judge_lr(0.03, 0.4, None, "a.png").text == "0.03 (see a.png)"
+
+
 def test_decay_is_summed_over_the_schedule() -> None:
     # Ten steps, none of warm-up: the factors (1 + cos(pi n / 10)) / 2 for n = 0 ... 9 sum up to 5.5.
     assert check.check_decay(0.1, 1.0, 10, 0.0).text.startswith("1 leaves 0.58 of")  # exp(-0.55) = 0.577
@@ -381,7 +388,7 @@ def test_the_suggestion_lies_before_the_lowest_loss() -> None:
     finder = _LRFinder("exponential", 1e-6, 1.0, 60)
     rates, losses = np.logspace(-6, 0, 61), np.full(61, 1.4)
     losses[30:40] = np.linspace(1.4, 1.0, 10)
-    losses[40:] = np.where(np.arange(21) % 3, 1.6, 1.3)  # noise, steeper than the descent
+    losses[40:55], losses[55:] = 50.0, 1.5  # steeper than the descent
     finder.results = {"lr": rates.tolist(), "loss": losses.tolist()}
     found = check.suggested(finder, losses)
     assert found is not None

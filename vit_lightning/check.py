@@ -393,7 +393,7 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
         workbench.fabric.clip_gradients(net, optimizer, max_norm=math.inf, error_if_nonfinite=False)  # fp16: unscaled
         if step < 2:
             optimizer.step()
-    gradients = {name: parameter.grad for name, parameter in net.module.named_parameters() if name not in frozen}
+    gradients = {name: parameter.grad for name, parameter in net.module.named_parameters()}
     norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
     for words, names in (
         ("frozen (requires_grad is False)", frozen),
@@ -596,15 +596,26 @@ def check_lr(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, pace
     rates, losses = np.array(finder.results["lr"]), batch_losses(finder.results["loss"])
     suggestion = suggested(finder, losses)
     draw_rates(rates, losses, lr=lr, suggestion=suggestion, path=path)
-    limit = divergence(rates, losses)
+    return judge_lr(lr, divergence(rates, losses), suggestion, path.name)
+
+
+def judge_lr(lr: float, limit: float, suggestion: float | None, picture: str) -> Finding:
+    """What a learning rate is worth beside the one at which the loss explodes.
+
+    Args:
+        lr: The run's.
+        limit: As `divergence` gives it.
+        suggestion: The finder's, if it has one.
+        picture: Name of the curve's file.
+    """
     words = f"{lr:g}; the finder suggests {suggestion:.1g}" if suggestion else f"{lr:g}"
     if lr > limit:
-        text = f"{words}, and beyond {limit:.1g} the loss explodes: lower --model.lr (see {path.name})"
+        text = f"{words}, and beyond {limit:.1g} the loss explodes: lower --model.lr (see {picture})"
         return Finding("failure", "learning rate", text)
     if lr > limit / 10:
-        text = f"{words}, and the loss explodes at {limit:.1g}, not far above: try a lower --model.lr (see {path.name})"
+        text = f"{words}, and the loss explodes at {limit:.1g}, not far above: try a lower --model.lr (see {picture})"
         return Finding("warning", "learning rate", text)
-    return Finding("ok", "learning rate", f"{words} (see {path.name})")
+    return Finding("ok", "learning rate", f"{words} (see {picture})")
 
 
 def check_decay(lr: float, weight_decay: float, steps: int, warmup_fraction: float) -> Finding:
