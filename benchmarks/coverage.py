@@ -65,7 +65,7 @@ def main() -> None:
     truth = float(macro_f1(simulate(np.random.default_rng(0), 200_000).sum(axis=0)))
     print(f"share of {options.rounds} rounds whose interval holds the truth (accuracy {MEAN}, macro-F1 {truth:.4f})")
     print(f"{'blocks':>6} {'accuracy':>9} {'macro-F1':>9} {'bootstrap':>10} {'as if images':>13}")
-    ratios = {}
+    ratios: dict[str, float] = {}
     for blocks in BLOCKS:
         found = coverage(blocks, options.rounds, truth)
         accuracy, f1, bootstrap, images = found.values()

@@ -13,7 +13,7 @@ COMMANDS = {
     "test": "score a run on its test images",
     "predict": "label images with a run: --images PATH ...",
     "check": "look for mistakes before an hour is spent: --config ...",
-    "runs": "list the runs; `runs show RUN` for one",
+    "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
 
 USAGE = """usage: cli.py COMMAND [options]

@@ -224,7 +224,7 @@ def now() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`runs` and `runs show RUN`.
+    """`runs`, `runs show RUN` and `runs compare RUN RUN`.
 
     Returns:
         The exit status.
@@ -239,16 +239,23 @@ def main(arguments: Sequence[str]) -> int:
         def error(self, message: str) -> NoReturn:
             raise ValueError(f"{message}; see `runs --help`")
 
-    parser = Parser(prog="cli.py runs", description="List the runs, or show one of them.")
+    parser = Parser(prog="cli.py runs", description="List the runs, show one of them, or compare two.")
     parser.add_argument(
         "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
     )
-    commands = parser.add_subparsers(dest="command", metavar="show RUN")
+    commands = parser.add_subparsers(dest="command", metavar="show RUN | compare RUN RUN")
     show = commands.add_parser("show", help="what one run did")
     show.add_argument("run", metavar="RUN", help="a run's name or folder")
+    compare = commands.add_parser("compare", help="whether two runs that were tested really differ")
+    text = "a run's name or folder; of folds, any of them: those with the same config are taken together"
+    compare.add_argument("runs", metavar="RUN", nargs=2, help=text)
     options = parser.parse_args(arguments)
     if options.command == "show":
         show_run(options.run, options.logdir)
+    elif options.command == "compare":
+        from vit_lightning.evaluation.compare import compare_runs, print_comparison
+
+        print_comparison(compare_runs(options.runs[0], options.runs[1], options.logdir))
     else:
         print_runs(options.logdir)
     return 0

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -615,7 +616,7 @@ def draw_noise(root: Path, seeds: dict[Path, int]) -> None:
 
 def test_a_clip_that_comes_again_does_not_train_where_it_is_held_out(root: Path) -> None:
     paths = {int(path.stem[5:]): path for path in root.rglob("*.png")}
-    settings = {"split": "blocks", "val_fraction": 0.2, "test_fraction": 0.2, "block_length": 6}
+    settings: dict[str, Any] = {"split": "blocks", "val_fraction": 0.2, "test_fraction": 0.2, "block_length": 6}
     seeds = {path: number for number, path in paths.items()}
     draw_noise(root, seeds)
     held = {sample.number or 0 for sample in data(root, guard=1, **settings).part("val")}
@@ -644,7 +645,8 @@ def test_groups_by_duplicates_hold_what_looks_alike_together(root: Path) -> None
 
 
 def test_folds_test_every_image_once(root: Path) -> None:
-    for settings in ({"split": "random"}, {"split": "blocks", "block_length": 3, "guard": 0}):
+    kinds: list[dict[str, Any]] = [{"split": "random"}, {"split": "blocks", "block_length": 3, "guard": 0}]
+    for settings in kinds:
         tested: list[str] = []
         for number in range(1, 6):
             module = data(root, fold=f"{number}/5", val_fraction=0.2, **settings)
@@ -661,7 +663,12 @@ def test_a_fold_that_is_none_is_refused(root: Path, fold: str) -> None:
 
 
 def test_group_by_goes_with_split_groups(root: Path) -> None:
-    for settings in ({"split": "groups"}, {"group_by": "folder"}, {"split": "random", "group_by": "folder"}):
+    mismatched: list[dict[str, Any]] = [
+        {"split": "groups"},
+        {"group_by": "folder"},
+        {"split": "random", "group_by": "x"},
+    ]
+    for settings in mismatched:
         with pytest.raises(ValueError, match="split groups goes with a group_by"):
             data(root, **settings)
 

@@ -85,7 +85,7 @@ def test_independent_pictures_are_not_flagged(digits: Path) -> None:
         worth = split_worth(module(digits), part)  # type: ignore[arg-type]  # both are parts
         assert worth is not None
         assert worth.near_duplicates == 0.0
-        assert worth.baselines["thumbnail_neighbour"] > 0.9  # type: ignore[operator]  # digits of a class resemble each other all the same
+        assert (worth.baselines["thumbnail_neighbour"] or 0) > 0.9  # digits of a class resemble each other all the same
 
 
 def test_planted_duplicates_are_found(digits: Path) -> None:

@@ -13,6 +13,7 @@ from vit_lightning.evaluation.calibration import calibration_scores, fit_tempera
 from vit_lightning.evaluation.intervals import LEVEL, Interval, ratio_interval, share_interval, wilson
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,22 @@ class Outcome:
     class_names: list[str]
     paths: list[str]
     groups: list[str]
-    labels: npt.NDArray[np.int64]
+    labels: Indices
     probabilities: Array
 
     @property
-    def predicted(self) -> npt.NDArray[np.int64]:
+    def predicted(self) -> Indices:
         """Indices of the classes said, (N,)."""
-        said: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        said: Indices = self.probabilities.argmax(axis=1)
         return said
 
     @property
-    def group_index(self) -> npt.NDArray[np.int64]:
+    def group_index(self) -> Indices:
         """The groups as numbers from 0, (N,); each image without one is its own."""
         return group_index(self.groups)
 
 
-def group_index(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+def group_index(groups: Sequence[str]) -> Indices:
     """Names of groups as numbers from 0, (N,); each '' is a group of its own."""
     numbers: dict[tuple[str, int], int] = {}
     keys = [(name, -1 if name else index) for index, name in enumerate(groups)]
@@ -53,9 +54,13 @@ def group_index(groups: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def count_groups(outcome: Outcome) -> Array:
+    """`count_said` of an outcome."""
+    return count_said(outcome.labels, outcome.predicted, outcome.group_index, len(outcome.class_names))
+
+
+def count_said(labels: Indices, said: Indices, groups: Indices, classes: int) -> Array:
     """Hits, images and predictions of each class in each group, (G, 3, K): all that the scores below need."""
-    groups, labels, said = outcome.group_index, outcome.labels, outcome.predicted
-    counts = np.zeros((int(groups.max()) + 1, 3, len(outcome.class_names)))
+    counts = np.zeros((int(groups.max()) + 1, 3, classes))
     hit = labels == said
     for row, (group, label) in enumerate([(groups[hit], labels[hit]), (groups, labels), (groups, said)]):
         np.add.at(counts[:, row], (group, label), 1)

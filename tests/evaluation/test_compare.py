@@ -1,0 +1,115 @@
+"""`runs compare`: paired on the same images, folds together."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import ttest_1samp
+from sklearn.metrics import f1_score
+
+from vit_lightning.cli import main
+from vit_lightning.evaluation.compare import compare_runs
+from vit_lightning.runs import write_status
+
+Row = tuple[str, str, str, str]  # path, group, label, said
+
+
+def case(right: float, seed: int, images: range = range(200)) -> list[Row]:
+    """Images in groups of 20, of which a share is right."""
+    rows = []
+    for index in images:
+        draws = np.random.default_rng((seed, index))
+        label = "ab"[index % 2]
+        said = label if draws.random() < right else "ba"[index % 2]
+        rows.append((f"{label}/f{index}.jpg", str(index // 20), label, said))
+    return rows
+
+
+def write_run(logs: Path, name: str, rows: list[Row] | None, **config: object) -> None:
+    folder = logs / name
+    (folder / "report").mkdir(parents=True)
+    write_status(folder, {"state": "finished", "started": f"2026-01-01T00:00:{len(list(logs.iterdir())):02}+00:00"})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    if rows is not None:
+        with (folder / "report" / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "group", "label", "predicted", "confidence"])
+            writer.writerows([*row, "0.5"] for row in rows)
+
+
+def test_a_difference_is_the_paired_t_test_over_groups(tmp_path: Path) -> None:
+    one, other = case(0.5, 0), case(0.8, 1)
+    write_run(tmp_path, "one", one)
+    write_run(tmp_path, "other", list(reversed(other)))  # whatever the order
+    found = compare_runs("one", "other", tmp_path)
+    hits = [np.array([row[2] == row[3] for row in rows]).reshape(10, 20) for rows in (one, other)]
+    reference = ttest_1samp((hits[1].astype(float) - hits[0]).mean(axis=1), 0.0)
+    assert (found.images, found.groups) == (200, 10)
+    assert found.accuracy == pytest.approx((hits[0].mean(), hits[1].mean()))
+    assert found.accuracy_difference == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.p == pytest.approx(reference.pvalue)
+    for rows, f1 in zip((one, other), found.macro_f1, strict=True):
+        assert f1 == pytest.approx(f1_score([row[2] for row in rows], [row[3] for row in rows], average="macro"))
+    assert found.real
+
+
+def test_the_same_model_twice_does_not_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "one", case(0.7, 0))
+    write_run(tmp_path, "two", case(0.7, 0))
+    write_run(tmp_path, "three", case(0.72, 3))
+    assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "two"]) == 0
+    out = capsys.readouterr().out
+    assert "200 images in 10 groups, scored by both" in out
+    assert "acc +0.0000, 95 % interval +0.0000 to +0.0000, p 1.000" in out
+    assert "the difference may be chance" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert not compare_runs("one", "three", tmp_path).real
+
+
+def test_only_images_that_both_have_scored_count(tmp_path: Path) -> None:
+    write_run(tmp_path, "one", case(0.5, 0, range(120)))
+    write_run(tmp_path, "two", case(0.9, 1, range(60, 200)))
+    found = compare_runs("one", "two", tmp_path)
+    assert (found.images, found.groups) == (60, 3)
+
+
+def test_folds_of_one_experiment_are_taken_together(tmp_path: Path) -> None:
+    for name, right, lr in (("low", 0.5, 0.1), ("high", 0.9, 0.2)):
+        for fold in (1, 2):
+            rows = case(right, int(lr * 10), range(100 * fold - 100, 100 * fold))
+            config = {"model": {"lr": lr}, "data": {"fold": f"{fold}/2", "root": f"r{fold}"}}
+            write_run(tmp_path, f"{name}-{fold}", rows, **config)
+    write_run(tmp_path, "untested", None, model={"lr": 0.1}, data={"fold": "2/2"})
+    write_run(tmp_path, "another", case(0.1, 5), model={"lr": 0.3}, data={"fold": "2/2"})
+    found = compare_runs("low-2", "high-1", tmp_path)
+    assert found.names == ("low-1, low-2", "high-1, high-2")
+    assert (found.images, found.groups) == (200, 10)
+    with pytest.raises(ValueError, match="are of one experiment"):
+        compare_runs("low-1", "low-2", tmp_path)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "one", case(0.5, 0, range(40)))
+    write_run(tmp_path, "elsewhere", case(0.5, 0, range(60, 90)))
+    write_run(tmp_path, "untested", None)
+    write_run(tmp_path, "relabelled", [(path, group, "c", said) for path, group, _, said in case(0.5, 0)])
+    write_run(tmp_path, "single", case(0.8, 1, range(20)))
+    (tmp_path / "broken" / "report").mkdir(parents=True)
+    (tmp_path / "broken" / "report" / "predictions.csv").write_text("path,label\na,b\n", encoding="utf-8")
+    for name, message in (
+        ("elsewhere", "have scored no image in common"),
+        ("untested", "was not tested: first run test --run untested"),
+        ("relabelled", "other data"),
+        ("broken", "cannot be read"),
+        ("one", "are of one experiment"),
+        ("none", "no run 'none'"),
+    ):
+        assert main(["runs", "--logdir", str(tmp_path), "compare", "one", name]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+    assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "single"]) == 0
+    assert "whether the difference is real cannot be said" in capsys.readouterr().out

@@ -1,0 +1,189 @@
+"""Whether two runs really differ: paired on the same images, over whole groups of them. No torch in here."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vit_lightning.evaluation.intervals import Interval, difference, jackknife_error, t_quantile
+from vit_lightning.runs import Run, find_run, find_runs
+
+#: Of `config.yaml`, what may differ between folds of one experiment beside `data.fold`.
+OF_NO_ACCOUNT = ("cache_dir", "num_workers", "root")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one experiment said of each image: group, true class and class said, by path."""
+
+    name: str
+    rows: dict[str, tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of two experiments on the images that both have scored, and how they differ (the second minus the first).
+
+    An interval is None where there is a single group.
+    """
+
+    names: tuple[str, str]
+    images: int
+    groups: int
+    accuracy: tuple[float, float]
+    accuracy_difference: Interval | None
+    p: float | None
+    macro_f1: tuple[float, float]
+    macro_f1_difference: Interval | None
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval of the accuracy's difference leaves 0 out."""
+        interval = self.accuracy_difference
+        return interval is not None and (interval[0] > 0 or interval[1] < 0)
+
+
+def compare_runs(first: str, second: str, logs: Path) -> Comparison:
+    """Compares two runs, or two experiments of which each has a run a fold.
+
+    Args:
+        first: A run's name or folder; any of its experiment's folds.
+        second: Another.
+        logs: The log folder.
+
+    Raises:
+        FileNotFoundError: There is no such run, or it was not tested.
+        ValueError: They have no image in common, or its label differs, or they are the same.
+    """
+    one, other = experiment(find_run(first, logs), logs), experiment(find_run(second, logs), logs)
+    if one.name == other.name:
+        raise ValueError(f"{first} and {second} are of one experiment ({one.name}); compare it with another")
+    paths = [path for path in one.rows if path in other.rows]
+    if not paths:
+        raise ValueError(
+            f"{one.name} and {other.name} have scored no image in common: their splits differ; give both runs the same "
+            "--data.split and --data.seed"
+        )
+    for path in paths:
+        labels = one.rows[path][1], other.rows[path][1]
+        if labels[0] != labels[1]:
+            raise ValueError(f"{path} is a {labels[0]} to {one.name} and a {labels[1]} to {other.name}: other data")
+    return compare(one, other, paths)
+
+
+def compare(one: Said, other: Said, paths: Sequence[str]) -> Comparison:
+    """The comparison on these images, over the groups of the first experiment."""
+    from vit_lightning.evaluation.metrics import count_said, group_index, macro_f1
+
+    names = sorted({name for said in (one, other) for path in paths for name in said.rows[path][1:]})
+    place = {name: index for index, name in enumerate(names)}
+    groups = group_index([one.rows[path][0] for path in paths])
+    labels = np.array([place[one.rows[path][1]] for path in paths])
+    said = [np.array([place[each.rows[path][2]] for path in paths]) for each in (one, other)]
+    hits = [(labels == each).astype(float) for each in said]
+    images = np.bincount(groups).astype(float)
+    found = difference(np.bincount(groups, weights=hits[1] - hits[0]).astype(float), images)
+    counts = [count_said(labels, each, groups, len(names)) for each in said]
+    totals = [each.sum(axis=0) for each in counts]
+    f1 = [float(macro_f1(total)) for total in totals]
+    f1_interval = None
+    if len(images) > 1:
+        before, after = (macro_f1(total - each) for total, each in zip(totals, counts, strict=True))
+        half = t_quantile(len(images)) * jackknife_error(after - before)
+        f1_interval = (f1[1] - f1[0] - half, f1[1] - f1[0] + half)
+    return Comparison(
+        names=(one.name, other.name),
+        images=len(paths),
+        groups=len(images),
+        accuracy=(float(hits[0].mean()), float(hits[1].mean())),
+        accuracy_difference=found and found[1],
+        p=found and found[2],
+        macro_f1=(f1[0], f1[1]),
+        macro_f1_difference=f1_interval,
+    )
+
+
+def experiment(run: Run, logs: Path) -> Said:
+    """What a run said, together with the other folds of its experiment that were tested, the latest of each."""
+    own = read_config(run)
+    fold = own.get("data", {}).get("fold")
+    if fold is None:
+        return Said(run.name, read_predictions(run))
+    folds: dict[str, Run] = {str(fold): run}
+    for rival in find_runs(logs):
+        config = read_config(rival)
+        number = str(config.get("data", {}).get("fold"))
+        tested = (rival.folder / "report" / "predictions.csv").is_file()
+        if number not in folds and tested and without_fold(config) == without_fold(own):
+            folds[number] = rival
+    rows: dict[str, tuple[str, str, str]] = {}
+    for _, each in sorted(folds.items()):
+        rows |= read_predictions(each)
+    return Said(f"{', '.join(each.name for _, each in sorted(folds.items()))}", rows)
+
+
+def read_config(run: Run) -> dict[str, Any]:
+    """The run's `config.yaml`; nothing where it cannot be read."""
+    try:
+        config = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def without_fold(config: dict[str, Any]) -> dict[str, Any]:
+    """What folds of one experiment share."""
+    data = {name: value for name, value in config.get("data", {}).items() if name not in ("fold", *OF_NO_ACCOUNT)}
+    return {"model": config.get("model"), "data": data, "seed": config.get("seed_everything")} | {
+        "epochs": (config.get("trainer") or {}).get("max_epochs")
+    }
+
+
+def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
+    """Group, label and class said of each image of `report/predictions.csv`, by path.
+
+    Raises:
+        FileNotFoundError: The run was not tested.
+        ValueError: The table is broken.
+    """
+    path = run.folder / "report" / "predictions.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"the run {run.name} was not tested: first run test --run {run.name}")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {row["path"]: (row["group"], row["label"], row["predicted"]) for row in rows}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error
+
+
+def print_comparison(found: Comparison) -> None:
+    """Prints it: the two scores, their difference with its interval, and in words whether it is real."""
+    from rich import get_console
+
+    def show(text: str) -> None:
+        get_console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+    grouped = "images, each by itself" if found.groups == found.images else f"images in {found.groups} groups"
+    show(f"{found.images} {grouped}, scored by both")
+    for name, accuracy, f1 in zip(found.names, found.accuracy, found.macro_f1, strict=True):
+        show(f"  acc {accuracy:.4f}  macro-F1 {f1:.4f}  {name}")
+    scores = (
+        ("acc", found.accuracy, found.accuracy_difference, found.p),
+        ("macro-F1", found.macro_f1, found.macro_f1_difference, None),
+    )
+    for score, (before, after), interval, p in scores:
+        line = f"{score} {after - before:+.4f}"
+        if interval is not None:
+            line += f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+        show(line + (f", p {p:.3f}" if p is not None else ""))
+    if found.accuracy_difference is None:
+        show("all images are of one group: whether the difference is real cannot be said")
+    elif found.real:
+        show(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
+    else:
+        show("the difference may be chance: the interval holds 0")
