@@ -68,6 +68,15 @@ def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path,
     best = json.loads((run / "status.json").read_text())["best"]
     assert scores[0].endswith(f"acc {best['val/acc']:.4f} f1 {best['val/f1']:.4f} loss {best['val/loss']:.4f}")
 
+    written = []
+    for devices in (TWO, ["--trainer.accelerator=cpu"]):
+        assert cli("test", "--run=pair", *devices, "--data.batch_size=2", folder=tmp_path).count("the report is") == 1
+        written.append((run / "report" / "predictions.csv").read_text().splitlines())
+    assert len(written[0]) == 24
+    for pair in zip(*written, strict=True):
+        shared_row, alone_row = (line.split(",") for line in pair)
+        assert shared_row[:4] == alone_row[:4]
+
     cli("fit", "--resume=pair", "--trainer.max_epochs=3", folder=tmp_path)
     assert len((run / "history.csv").read_text().splitlines()) == 4
 

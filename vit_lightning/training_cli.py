@@ -589,7 +589,7 @@ class ViTCLI(LightningCLI):
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
-            "data": status.get("data", {}) | {"root": str(data.root)},
+            "data": {"name": Path(str(data.root)).name, "id": data.data_id} | status.get("data", {}),
             "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
         }
         folder = (self.run_folder or Path()) / "report"

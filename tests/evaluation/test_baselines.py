@@ -82,7 +82,7 @@ def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Pa
 
 def test_independent_pictures_are_not_flagged(digits: Path) -> None:
     for part in ("val", "test"):
-        worth = split_worth(module(digits), part)  # type: ignore[arg-type]  # both are parts
+        worth = split_worth(module(digits), part)
         assert worth is not None
         assert worth.near_duplicates == 0.0
         assert (worth.baselines["thumbnail_neighbour"] or 0) > 0.9  # digits of a class resemble each other all the same

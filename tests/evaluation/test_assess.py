@@ -1,0 +1,156 @@
+"""What `test` leaves in `report/` and says, from the command line."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from vit_lightning.cli import main
+
+TINY = [
+    *("--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"),
+    *("--data.augment=light", "--data.num_workers=0", "--data.batch_size=16", "--trainer.accelerator=cpu"),
+]
+BLOCKS = ["--data.split=blocks", "--data.block_length=4", "--data.guard=0", "--data.val_fraction=0.25"]
+
+
+@pytest.fixture(scope="module")
+def home(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a run, `one`, that was tested, which the tests read only."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        command = ["fit", "--run=one", f"--data.root={frames}", *TINY, *BLOCKS, "--data.test_fraction=0.25"]
+        assert main([*command, "--trainer.max_epochs=3", "--model.lr=0.003"]) == 0
+        assert main(["test", "--run=one"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tested run in a working folder of the test's own."""
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Path("lightning_logs/one")
+
+
+def metrics_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8"))
+    return content
+
+
+def predictions_of(run: Path) -> list[dict[str, str]]:
+    with (run / "report" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_are_scikit_learns_of_the_predictions(run: Path) -> None:
+    metrics, rows = metrics_of(run), predictions_of(run)
+    labels, said = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    assert metrics["images"] == len(rows) == 24
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, said), abs=1e-6)
+    assert metrics["macro_f1"] == pytest.approx(f1_score(labels, said, average="macro"), abs=1e-6)
+    names = list(metrics["per_class"])
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows])
+    reference = log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=names)
+    assert metrics["calibration"]["before"]["nll"] == pytest.approx(reference, abs=1e-5)
+    assert metrics["calibration"]["temperature"] > 0
+    assert metrics["calibration"]["after"] is not None
+    assert set(metrics["baselines"]) == {"majority", "neighbour_number", "thumbnail_neighbour"}
+
+
+def test_predictions_are_of_the_test_part_and_its_blocks(run: Path) -> None:
+    with (run / "split.csv").open(newline="", encoding="utf-8") as file:
+        split = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    rows = predictions_of(run)
+    assert [(row["path"], row["label"], row["group"]) for row in rows] == [
+        (row["path"], row["label"], row["group"]) for row in split
+    ]
+    metrics = metrics_of(run)
+    assert metrics["groups"] == {"kind": "blocks of 4 frames", "count": 6}
+    low, high = metrics["intervals"]["accuracy"]
+    assert low < metrics["accuracy"] < high
+    assert metrics["split"]["kind"] == "blocks"
+    assert (metrics["run"], metrics["checkpoint"], metrics["part"]) == ("one", "best.ckpt", "test")
+
+
+def test_what_test_says(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run / "report")
+    capsys.readouterr()
+    assert main(["test", "--run=one"]) == 0
+    out = capsys.readouterr().out
+    metrics = metrics_of(run)
+    assert "test images 24: acc " in out
+    low, high = metrics["intervals"]["accuracy"]
+    assert f"95 % interval of acc {low:.3f} to {high:.3f}, over 6 blocks of 4 frames" in out
+    assert f"test acc to beat: majority {metrics['baselines']['majority']:.3f}, nearest number" in out
+    assert "calibration error" in out
+    assert "the report is lightning_logs/one/report/report.html" in out
+    assert (run / "report" / "report.html").stat().st_size > 10_000
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_without_a_test_part_validation_is_scored_and_has_no_temperature(
+    run: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--run=two", f"--data.root={frames}", *TINY, *BLOCKS, "--trainer.max_epochs=1"]
+    assert main(command) == 0
+    assert main(["test", "--run=two"]) == 0
+    metrics = metrics_of(Path("lightning_logs/two"))
+    assert metrics["part"] == "val"
+    assert metrics["calibration"]["temperature"] is None
+    assert main(["runs", "compare", "one", "two"]) in (0, 2)  # as their parts have images in common or not
+
+
+def test_a_random_split_is_flagged_at_fit_and_in_the_report(
+    run: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--data.split=random", "--data.val_fraction=0.2", "--data.test_fraction=0.2", "--trainer.max_epochs=1"]
+    capsys.readouterr()
+    assert main(["fit", "--run=leaky", f"--data.root={frames}", *TINY, *settings]) == 0
+    out = capsys.readouterr().out
+    assert "val acc to beat: majority" in out
+    assert "of the val images have a near-duplicate in training: the split leaks" in out
+    status = json.loads(Path("lightning_logs/leaky/status.json").read_text())
+    assert status["baselines"]["part"] == "val"
+    assert status["baselines"]["near_duplicates"] > 0.05
+    assert main(["test", "--run=leaky"]) == 0
+    metrics = metrics_of(Path("lightning_logs/leaky"))
+    assert metrics["near_duplicates"]["flagged"]
+    assert metrics["near_duplicates"]["sentence"].endswith("--data.group_by duplicates.")
+    assert metrics["groups"] == {"kind": "images", "count": metrics["images"]}
+
+
+def test_a_part_that_was_cut_short_has_no_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run / "report")
+    assert main(["test", "--run=one", "--trainer.limit_test_batches=0.5"]) == 0
+    assert "no report: trainer.limit_test_batches left images out" in capsys.readouterr().out
+    assert not (run / "report").exists()
+
+
+def test_a_lone_checkpoint_is_reported_beside(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(run / "checkpoints" / "best.ckpt", "lone.ckpt")
+    assert main(["test", "--run=lone.ckpt"]) == 0
+    assert json.loads(Path("report/metrics.json").read_text())["run"] == "lone"
+
+
+def test_folds_test_all_images_and_are_compared_together(
+    run: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = ["--data.split=random", "--data.val_fraction=0.2"]
+    base = [f"--data.root={frames}", *TINY, *split, "--trainer.max_epochs=1"]
+    for name, lr in (("a", "0.001"), ("b", "0.0001")):
+        for fold in ("1/2", "2/2"):
+            command = ["fit", f"--run={name}{fold[0]}", *base, f"--data.fold={fold}", f"--model.lr={lr}"]
+            assert main(command) == 0
+            assert main(["test", f"--run={name}{fold[0]}"]) == 0
+    capsys.readouterr()
+    assert main(["runs", "compare", "a1", "b2"]) == 0
+    out = capsys.readouterr().out
+    assert "96 images, each by itself, scored by both" in out
+    assert "a1, a2" in out
