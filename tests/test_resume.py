@@ -297,3 +297,22 @@ def test_a_run_is_trained_by_one_process_at_a_time(first: Path, capsys: pytest.C
     with FileLock(first / ".lock"):
         pass  # a dead process holds nothing
     assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+
+
+def test_a_run_from_before_folds_and_groups_goes_on_and_is_tested(first: Path) -> None:
+    """Its checkpoints know neither, nor does its split's file."""
+    for path in (first / "checkpoints").glob("*.ckpt"):
+        checkpoint = torch.load(path)
+        for option in ("fold", "group_by"):
+            del checkpoint["datamodule_hyper_parameters"][option]
+        torch.save(checkpoint, path)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    for option in ("fold", "group_by"):
+        del config["data"][option]
+    (first / "config.yaml").write_text(yaml.safe_dump(config))
+    lines = (first / "split.csv").read_text().splitlines()
+    (first / "split.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert main(["fit", "--resume=first", "--trainer.max_epochs=3"]) == 0
+    assert main(["test", "--run=first"]) == 0
+    metrics = json.loads((first / "report" / "metrics.json").read_text())
+    assert metrics["groups"] == {"kind": "blocks of 4 frames", "count": 6}

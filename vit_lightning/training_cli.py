@@ -309,9 +309,9 @@ class ViTCLI(LightningCLI):
                 )
         data = checkpoint["datamodule_hyper_parameters"]
         changed = [
-            f"data.{option} {self.options.data[option]} (was: {data[option]})"
+            f"data.{option} {self.options.data[option]} (was: {data.get(option)})"
             for option in SPLITTING
-            if absolute(self.options.data[option]) != absolute(data[option])
+            if absolute(self.options.data[option]) != absolute(data.get(option))
         ]
         if changed:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,15 +21,18 @@ log = logging.getLogger(__name__)
 Part = Literal["val", "test"]
 
 
-def outcome_of(data: ImageDataModule, part: Part, logits: Tensor) -> Outcome:
+def outcome_of(data: ImageDataModule, part: Part, logits: Tensor, kind: str) -> Outcome:
     """What a model's logits (N, K) say of the images of a part.
 
     Args:
         data: With its samples split.
         part: The part, whose N images the logits are of.
         logits: Of the model.
+        kind: How the split was made.
     """
     samples = data.part(part)
+    if kind == "blocks":  # an older run's split.csv does not name them
+        samples = [replace(each, group=each.group or str((each.number or 0) // data.block_length)) for each in samples]
     return Outcome(
         class_names=data.class_names,
         paths=[sample.path for sample in samples],
@@ -62,8 +66,8 @@ def assess(
     Raises:
         OSError: The folder cannot be written, or a picture not be read.
     """
-    outcome = outcome_of(data, part, logits[part])
-    validation = outcome_of(data, "val", logits["val"]) if part != "val" and "val" in logits else None
+    outcome = outcome_of(data, part, logits[part], kind)
+    validation = outcome_of(data, "val", logits["val"], kind) if part != "val" and "val" in logits else None
     worth = split_worth(data, part, kind=kind)
     scores = score(outcome)
     count = int(outcome.group_index.max()) + 1
@@ -76,9 +80,7 @@ def assess(
         "groups": {"kind": groups, "count": count},
         **scores,
         "calibration": calibrate(outcome, validation),
-        "baselines": worth.baselines
-        if worth
-        else dict.fromkeys(BASELINES),
+        "baselines": worth.baselines if worth else dict.fromkeys(BASELINES),
         "near_duplicates": worth
         and {"share": worth.near_duplicates, "flagged": worth.leaks, "sentence": worth.sentence},
         "challenges": score_challenges(outcome, data.root) if data.root else None,
