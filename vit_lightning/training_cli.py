@@ -582,6 +582,9 @@ class ViTCLI(LightningCLI):
         if len(self.outputs.logits[part]) < len(data.part(part)):
             log.warning("no report: trainer.limit_test_batches left images out")
             return
+        if not all(logits.isfinite().all() for logits in self.outputs.logits.values()):
+            log.warning("no report: the model gives no numbers: its training has failed; lower --model.lr")
+            return
         if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
             self.outputs.logits.pop("val", None)
         kind = status.get("split", {}).get("kind", data.split)

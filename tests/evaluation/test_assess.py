@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from vit_lightning.cli import main
@@ -130,6 +131,16 @@ def test_a_part_that_was_cut_short_has_no_report(run: Path, capsys: pytest.Captu
     shutil.rmtree(run / "report")
     assert main(["test", "--run=one", "--trainer.limit_test_batches=0.5"]) == 0
     assert "no report: trainer.limit_test_batches left images out" in capsys.readouterr().out
+    assert not (run / "report").exists()
+
+
+def test_a_model_that_gives_no_numbers_has_no_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run / "report")
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt")
+    checkpoint["state_dict"]["net.head.bias"][0] = float("nan")
+    torch.save(checkpoint, run / "checkpoints" / "best.ckpt")
+    assert main(["test", "--run=one"]) == 0
+    assert "no report: the model gives no numbers" in capsys.readouterr().out
     assert not (run / "report").exists()
 
 
