@@ -428,6 +428,27 @@ def test_every_fold_is_of_one_draw() -> None:
     assert len(set.union(*tested)) == 11
 
 
+def test_groups_named_by_numbers_are_in_their_order() -> None:
+    """So that 2 comes before 10, and a split does not depend on how many digits there are."""
+    labels = ["ab" if number % 3 else "aab" for number in range(12)]
+    plain = held_out(grouped(**{str(number): each for number, each in enumerate(labels)}))
+    padded = held_out(grouped(**{f"{number:02}": each for number, each in enumerate(labels)}))
+    assert [sample.split for sample in plain] == [sample.split for sample in padded]
+
+
+def test_validation_is_a_share_of_what_a_fold_leaves() -> None:
+    found = split_random(images(a=100), val_fraction=0.1, test_fraction=0.3, seed=0, fold=Fold(2, 5))
+    assert count_table(found) == {"train": {"a": 72}, "val": {"a": 8}, "test": {"a": 20}}
+
+
+def test_validation_is_balanced_in_every_fold() -> None:
+    samples = grouped(**{f"g{number}": "aaaa" if number % 2 else "bbbb" for number in range(20)})
+    for number in range(1, 6):
+        table = count_table(held_out(samples, fold=Fold(number, 5)))
+        assert table["val"] == {"a": 8, "b": 8}
+        assert table["test"] == {"a": 8, "b": 8}
+
+
 def test_too_few_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="2 groups are too few for 1 in val and 1 in test and at least one in train"):
         held_out(grouped(x="ab", y="ab"))
@@ -455,6 +476,10 @@ def test_groups_by_folder_pattern_and_table(tmp_path: Path) -> None:
     )
     assert groups(str(table)) == ["g", "h", "g"]
     assert groups(f"{table}:person") == ["ann", "bob", "bob"]
+    odd = tmp_path / "who: all.csv"
+    odd.write_text(table.read_text(encoding="utf-8").replace("a/ep1", "./a/ep1"), encoding="utf-8")
+    assert groups(f"{odd}:person") == ["ann", "bob", "bob"]
+    assert groups(str(odd)) == ["g", "h", "g"]
     for group_by, message in (
         ("ep(", "is no regular expression"),
         (r"ep1", r"finds no group in a/ep2/x2\.jpg"),

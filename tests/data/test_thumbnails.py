@@ -45,10 +45,14 @@ def test_near_is_near_by_difference_and_by_contrast() -> None:
     bright = np.clip(bright, 20, 235)
     assert [near(bright, change) for change in (0, 9, 12)] == [True, True, False]
     assert [near(dull, change) for change in (0, 2, 9)] == [True, False, False]
-    assert near(np.full((1, 16, 16, 3), 77, dtype=np.uint8), 0)  # flat, and the same
+    assert all(near(np.full((1, 16, 16, 3), grey, dtype=np.uint8), 0) for grey in range(256))  # flat, and the same
+    slight = np.resize([200, 201], (1, 16, 16, 3)).astype(np.uint8)  # nearly flat: rounding is more than its limit
+    assert near(slight, 0)
 
 
-def test_a_chain_of_near_duplicates_is_one_group() -> None:
+@pytest.mark.parametrize("chunk", [1, 10, 16_000_000])
+def test_a_chain_of_near_duplicates_is_one_group(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(thumbnails, "CHUNK", chunk)  # a row at a time, two, all
     first = np.clip(noise(1), 40, 215)
     step = 7 * np.resize([1, -1], first.shape)
     chain = [first, first + step, first + 2 * step]  # the ends differ by 14, too much

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
-from vit_lightning.evaluation.baselines import Worth, majority, neighbour_number, split_worth
+from vit_lightning.evaluation.baselines import Worth, advice, majority, neighbour_number, split_worth
 
 
 def samples(*names: str) -> list[Sample]:
@@ -48,7 +48,7 @@ def test_the_nearest_number_worked_by_hand() -> None:
 
 
 def test_of_equal_numbers_the_commonest_label_counts() -> None:
-    train = samples("a/1", "b/1", "b/1", "a/9")
+    train = samples("b/1", "b/1", "a/1", "a/9")
     assert neighbour_number(train, samples("b/2", "a/2")) == 0.5
 
 
@@ -108,6 +108,26 @@ def test_planted_duplicates_are_found(digits: Path) -> None:
     test = split_worth(module(digits, split=str(table)), "test")
     assert test is not None
     assert not test.leaks
+
+
+def test_what_to_do_depends_on_the_split(frames: Path) -> None:
+    data = module(frames, split="blocks", block_length=4, guard=0)
+    assert [advice(data, kind) for kind in ("blocks", "groups", "csv")] == [
+        "raise --data.guard",
+        "hold pictures that look alike out together with --data.split groups --data.group_by duplicates",
+        "let pictures that look alike share a part",
+    ]
+
+
+def test_without_training_images_there_is_nothing_to_say(frames: Path, tmp_path: Path) -> None:
+    name = next(iter(sorted(frames.rglob("*.jpg"))))
+    (tmp_path / "split.csv").write_text(
+        f"path,label,split\n{name.relative_to(frames).as_posix()},{name.parent.name},test\n", encoding="utf-8"
+    )
+    data = ImageDataModule(root=str(frames), image_size=8, split=str(tmp_path / "split.csv"))
+    data.prepare_data()
+    data.arrange("test")
+    assert split_worth(data, "test") is None
 
 
 def test_a_part_without_images_has_no_worth(frames: Path) -> None:

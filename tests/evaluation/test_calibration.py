@@ -57,6 +57,15 @@ def test_the_temperature_of_a_hand_worked_case() -> None:
     assert scores["nll"] < nll(probabilities, labels)
 
 
+def test_a_model_far_too_sure_gets_a_high_temperature() -> None:
+    """Half are right where all were said with odds e^40: no temperature is enough, and the highest is 20."""
+    probabilities = np.tile([1.0, np.exp(-40.0)], (10, 1))
+    assert fit_temperature(probabilities, np.array([0, 1] * 5)) == pytest.approx(20.0, rel=1e-3)
+    odds = np.exp(12 * np.log(3.0))  # three of four are right: odds 3, so that T = 12
+    probabilities = np.tile([odds / (1 + odds), 1 / (1 + odds)], (8, 1))
+    assert fit_temperature(probabilities, np.array([0, 0, 0, 1] * 2)) == pytest.approx(12.0, rel=1e-3)
+
+
 def test_a_temperature_keeps_the_order_and_survives_zeros() -> None:
     probabilities, _ = random_case()
     probabilities[0] = [1.0, 0.0, 0.0]

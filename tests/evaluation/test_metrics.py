@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from vit_lightning.evaluation.calibration import fit_temperature
+from vit_lightning.evaluation.intervals import wilson
 from vit_lightning.evaluation.metrics import (
     Outcome,
     calibrate,
@@ -75,6 +76,15 @@ def test_intervals_are_over_groups() -> None:
         widths.append(high - low)
     assert widths[2] > 4 * widths[0]
     assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(hit.mean() * (1 - hit.mean()) / 300), rel=0.03)
+
+
+def test_groups_that_are_all_alike_leave_the_interval_of_images() -> None:
+    labels = np.tile([0, 0, 1, 1], 10)
+    probabilities = np.eye(4)[np.tile([0, 1, 1, 1], 10)]
+    groups = [str(index // 4) for index in range(40)]
+    found = score(Outcome(NAMES, [""] * 40, groups, labels, probabilities))
+    assert found["intervals"]["macro_f1"] == pytest.approx(wilson(found["macro_f1"], 40))
+    assert found["intervals"]["accuracy"] == pytest.approx(wilson(0.75, 40))
 
 
 def test_one_group_and_a_class_of_one_group_have_no_interval() -> None:
