@@ -331,8 +331,10 @@ class ViTCLI(LightningCLI):
         for name in ("root", "cache_dir"):  # what is saved has to be found from any working folder
             if data[name] is not None:
                 data[name] = str(Path(data[name]).expanduser().resolve())
-        data.split = absolute(data.split)
+        data.split, data.group_by = absolute(data.split), absolute(data.group_by)
         command = self.config["subcommand"]
+        if command == "fit" and str(data.split).endswith(".csv") and data.fold is not None:
+            raise ValueError(f"data.fold shares the images out, but {data.split} says who tests; leave one of them out")
         if model.init_from is not None and (
             command == "check" or (command == "fit" and self.options.ckpt_path is None)
         ):
@@ -395,12 +397,11 @@ class ViTCLI(LightningCLI):
             else:
                 self.datamodule.prepare_data()
                 self.datamodule.arrange("fit")
-                if self.resumed is None:
-                    self.worth = split_worth(self.datamodule, "val" if self.datamodule.part("val") else "test")
                 self.run_folder = self.open_run_folder()
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
-            callbacks += [History(self.run_folder, self.facts(), describe), OwnRandomness(), TrainingImages()]
+            history = History(self.run_folder, self.facts(), describe)
+            callbacks += [history, OwnRandomness(), TrainingImages()]
             callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")
@@ -418,6 +419,9 @@ class ViTCLI(LightningCLI):
             if self.run_folder is not None and self.lock is not None:
                 self.datamodule.setup("fit")  # decodes; what may be refused without it was by now
                 if self.resumed is None:
+                    self.worth = split_worth(self.datamodule, "val" if self.datamodule.part("val") else "test")
+                    if self.worth is not None:
+                        history.status["baselines"] = self.worth.record()
                     self.describe_run(self.run_folder)
         except BaseException as error:
             self.close_run_folder(new=self.resumed is None)
@@ -495,7 +499,6 @@ class ViTCLI(LightningCLI):
         return {
             "data": {"name": name, "id": data.data_id, "root": str(data.root)},
             "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
-            **({"baselines": self.worth.record()} if self.worth is not None else {}),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
@@ -587,12 +590,15 @@ class ViTCLI(LightningCLI):
             return
         if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
             self.outputs.logits.pop("val", None)
-        kind = status.get("split", {}).get("kind", data.split)
+        if status.get("split", {}).get("id") == data.split_id:
+            kind = status["split"]["kind"]
+        else:
+            kind = "csv" if str(data.split).endswith(".csv") else str(data.split)
         checkpoint = Path(self.options.ckpt_path)
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
-            "data": {"name": Path(str(data.root)).name, "id": data.data_id} | status.get("data", {}),
+            "data": {"name": Path(str(data.root)).name, "id": data.data_id, "root": str(data.root)},
             "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
         }
         folder = (self.run_folder or Path()) / "report"
@@ -655,9 +661,13 @@ def as_list(value: object) -> object:
 
 
 def absolute(split: object) -> object:
-    """A split's file by its whole path; kinds of split, and all else, as they are."""
-    if isinstance(split, str) and split.endswith(".csv"):
-        return str(Path(split).expanduser().resolve())
+    """A file of parts or groups by its whole path; kinds of split, and all else, as they are."""
+    if not isinstance(split, str):
+        return split
+    file, colon, column = split.partition(".csv:")
+    if colon or split.endswith(".csv"):
+        file = file if colon else split.removesuffix(".csv")
+        return f"{Path(f'{file}.csv').expanduser().resolve()}{':' * bool(colon)}{column}"
     return split
 
 

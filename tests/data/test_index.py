@@ -210,3 +210,8 @@ def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
         (tmp_path / part / "cat").mkdir(parents=True)
     with pytest.raises(ValueError, match="two folders for one part: train, val, valid"):
         find_layout(tmp_path)
+
+
+def test_a_digest_is_no_frame_number() -> None:
+    assert Sample(f"a/frame{'0' * 17}12.jpg", "a").number is None
+    assert Sample("a/frame123456789012345678.jpg", "a").number == 123456789012345678

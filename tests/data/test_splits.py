@@ -467,7 +467,10 @@ def test_groups_by_folder_pattern_and_table(tmp_path: Path) -> None:
     def groups(group_by: str) -> list[str]:
         return [sample.group for sample in group_samples(samples, group_by)]
 
-    assert groups("folder") == ["a/ep1", "a/ep2", "b/ep1"]
+    assert groups("folder") == ["ep1", "ep2", "ep1"]  # one clip, whatever its frames show
+    assert groups(r"(x1)|ep(2)|(none)?x") == ["x1", "2", "x"]
+    with pytest.raises(ValueError, match=r"folders in the class folders, and b/x4\.jpg is in none"):
+        group_samples([*samples, Sample("b/x4.jpg", "b")], "folder")
     assert groups(r"ep\d") == ["ep1", "ep2", "ep1"]
     assert groups(r"ep(\d)") == ["1", "2", "1"]
     table = tmp_path / "who.csv"

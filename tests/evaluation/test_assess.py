@@ -127,6 +127,30 @@ def test_a_random_split_is_flagged_at_fit_and_in_the_report(
     assert metrics["groups"] == {"kind": "images", "count": metrics["images"]}
 
 
+def test_another_split_is_called_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And `runs compare` does not take it for the run's own."""
+    shutil.copytree("lightning_logs/one", "lightning_logs/twin")
+    assert main(["test", "--run=one", "--data.split=random"]) == 0
+    metrics = metrics_of(run)
+    assert metrics["split"]["kind"] == "random"
+    assert metrics["groups"]["kind"] == "images"
+    assert main(["runs", "compare", "one", "twin"]) == 2
+    assert "one was last tested on another split" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_costs_no_report(run: Path) -> None:
+    Path("file").touch()
+    shutil.rmtree(run / "report")
+    assert main(["test", "--run=one", "--data.cache_dir=file/cache"]) == 0
+    assert (run / "report" / "report.html").is_file()
+
+
+def test_folds_of_a_split_file_are_refused(run: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(run / "split.csv", "mine.csv")
+    assert main(["fit", f"--data.root={frames}", *TINY, "--data.split=mine.csv", "--data.fold=1/2"]) == 2
+    assert "data.fold shares the images out, but" in capsys.readouterr().err
+
+
 def test_a_part_that_was_cut_short_has_no_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(run / "report")
     assert main(["test", "--run=one", "--trainer.limit_test_batches=0.5"]) == 0

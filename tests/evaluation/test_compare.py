@@ -1,7 +1,9 @@
 """`runs compare`: paired on the same images, folds together."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,12 +29,23 @@ def case(right: float, seed: int, images: range = range(200)) -> list[Row]:
     return rows
 
 
-def write_run(logs: Path, name: str, rows: list[Row] | None, **config: object) -> None:
+def write_run(
+    logs: Path, name: str, rows: list[Row] | None, *, part: str = "test", tested: str = "s", **config: Any
+) -> None:
     folder = logs / name
     (folder / "report").mkdir(parents=True)
-    write_status(folder, {"state": "finished", "started": f"2026-01-01T00:00:{len(list(logs.iterdir())):02}+00:00"})
+    write_status(
+        folder,
+        {
+            "state": "finished",
+            "started": f"2026-01-01T00:00:{len(list(logs.iterdir())):02}+00:00",
+            "split": {"id": "s"},
+        },
+    )
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if rows is not None:
+        metrics = {"part": part, "split": {"id": tested}}
+        (folder / "report" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         with (folder / "report" / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "group", "label", "predicted", "confidence"])
@@ -49,7 +62,7 @@ def test_a_difference_is_the_paired_t_test_over_groups(tmp_path: Path) -> None:
     assert (found.images, found.groups) == (200, 10)
     assert found.accuracy == pytest.approx((hits[0].mean(), hits[1].mean()))
     assert found.accuracy_difference == pytest.approx(tuple(reference.confidence_interval(0.95)))
-    assert found.p == pytest.approx(reference.pvalue)
+    assert found.p == pytest.approx(max(reference.pvalue, 2**-9))  # ten coins that fall alike
     for rows, f1 in zip((one, other), found.macro_f1, strict=True):
         assert f1 == pytest.approx(f1_score([row[2] for row in rows], [row[3] for row in rows], average="macro"))
     assert found.real
@@ -79,10 +92,17 @@ def test_folds_of_one_experiment_are_taken_together(tmp_path: Path) -> None:
     for name, right, lr in (("low", 0.5, 0.1), ("high", 0.9, 0.2)):
         for fold in (1, 2):
             rows = case(right, int(lr * 10), range(100 * fold - 100, 100 * fold))
-            config = {"model": {"lr": lr}, "data": {"fold": f"{fold}/2", "root": f"r{fold}"}}
+            config: dict[str, Any] = {"model": {"lr": lr}, "data": {"fold": f"{fold}/2", "root": f"r{fold}"}}
             write_run(tmp_path, f"{name}-{fold}", rows, **config)
     write_run(tmp_path, "untested", None, model={"lr": 0.1}, data={"fold": "2/2"})
     write_run(tmp_path, "another", case(0.1, 5), model={"lr": 0.3}, data={"fold": "2/2"})
+    write_run(tmp_path, "thirds", case(0.1, 5), model={"lr": 0.1}, data={"fold": "1/3"})
+    write_run(tmp_path, "whole", case(0.1, 5), model={"lr": 0.1}, data={})
+    write_run(tmp_path, "on-val", case(0.1, 5), part="val", model={"lr": 0.1}, data={"fold": "2/2"})
+    write_run(
+        tmp_path, "clipped", case(0.1, 5), model={"lr": 0.1}, data={"fold": "2/2"}, trainer={"gradient_clip_val": 1}
+    )
+    write_run(tmp_path, "seeded", case(0.1, 5), model={"lr": 0.1}, data={"fold": "2/2"}, seed_everything=7)
     found = compare_runs("low-2", "high-1", tmp_path)
     assert found.names == ("low-1, low-2", "high-1, high-2")
     assert (found.images, found.groups) == (200, 10)
@@ -96,12 +116,14 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureF
     write_run(tmp_path, "untested", None)
     write_run(tmp_path, "relabelled", [(path, group, "c", said) for path, group, _, said in case(0.5, 0)])
     write_run(tmp_path, "single", case(0.8, 1, range(20)))
+    write_run(tmp_path, "strange", case(0.5, 0), tested="t")
     (tmp_path / "broken" / "report").mkdir(parents=True)
     (tmp_path / "broken" / "report" / "predictions.csv").write_text("path,label\na,b\n", encoding="utf-8")
     for name, message in (
         ("elsewhere", "have scored no image in common"),
         ("untested", "was not tested: first run test --run untested"),
         ("relabelled", "other data"),
+        ("strange", "was last tested on another split than its own; run test --run strange again"),
         ("broken", "cannot be read"),
         ("one", "are of one experiment"),
         ("none", "no run 'none'"),
@@ -113,3 +135,22 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureF
         assert error.count("\n") == 1
     assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "single"]) == 0
     assert "whether the difference is real cannot be said" in capsys.readouterr().out
+
+
+def test_groups_of_either_run_count_in_any_order(tmp_path: Path) -> None:
+    """Blocks of 20, of 30, and none: what either holds together stays together."""
+    rows = case(0.8, 1, range(120))
+    write_run(tmp_path, "twenties", case(0.5, 0, range(120)))
+    write_run(tmp_path, "thirties", [(row[0], f"t{index // 30}", *row[2:]) for index, row in enumerate(rows)])
+    write_run(tmp_path, "single", [(row[0], "", *row[2:]) for row in rows])
+    for one, other, groups in (("twenties", "single", 6), ("single", "thirties", 4), ("twenties", "thirties", 2)):
+        there, back = compare_runs(one, other, tmp_path), compare_runs(other, one, tmp_path)
+        assert there.groups == back.groups == groups
+        assert there.p == back.p
+
+
+def test_two_groups_that_agree_prove_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, "bad", [(f"a/{index}.jpg", str(index), "a", "b") for index in range(2)])
+    write_run(tmp_path, "good", [(f"a/{index}.jpg", str(index), "a", "a") for index in range(2)])
+    found = compare_runs("bad", "good", tmp_path)
+    assert (found.accuracy, found.p, found.real) == ((0.0, 1.0), 0.5, False)

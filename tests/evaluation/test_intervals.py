@@ -70,7 +70,7 @@ def test_a_difference_over_equal_groups_is_the_t_test() -> None:
 
 def test_a_difference_of_nothing_and_of_all() -> None:
     assert difference(np.zeros(4), np.full(4, 9.0)) == (0.0, (0.0, 0.0), 1.0)
-    assert difference(np.full(4, 9.0), np.full(4, 9.0)) == (1.0, (1.0, 1.0), 0.0)
+    assert difference(np.full(4, 9.0), np.full(4, 9.0)) == (1.0, (1.0, 1.0), 0.125)  # as four coins
     assert difference(np.array([1.0]), np.array([2.0])) is None
 
 

@@ -154,9 +154,9 @@ class ImageDataModule(LightningDataModule):
         block_length: Frames in a block.
         guard: Of `blocks`: training frames dropped on either side of a held-out block, and of every training frame that
             repeats a held-out one (clips come again in compilations); 0 drops none.
-        group_by: Of `groups`, which are held out whole: `folder` (the folder that holds the file), `duplicates`
-            (pictures that look alike), a CSV file with path,group or FILE.csv:COLUMN, or a regular expression whose
-            first group, or all that it finds in a path, is the name.
+        group_by: Of `groups`, which are held out whole: `folder` (that in the class folder which holds the file),
+            `duplicates` (pictures that look alike), a CSV file with path,group or FILE.csv:COLUMN, or a regular
+            expression whose first group, or all that it finds in a path, is the name.
         fold: Of `random`, `blocks` and `groups`: 2/5 keeps the second of five equal shares for `test` in place of
             `test_fraction`, so that five runs test on everything.
         subset: At most so many images a class, in the split's proportions.
@@ -428,7 +428,10 @@ class ImageDataModule(LightningDataModule):
         """The samples' thumbnails, (N, 16, 16, 3)."""
         assert self.root is not None, "`arrange` comes first"
         paths = [sample.path for sample in samples]
-        return read_thumbnails(self.root, paths, cache=self.cache, cache_dir=self.cache_dir)
+        try:
+            return read_thumbnails(self.root, paths, cache=self.cache, cache_dir=self.cache_dir)
+        except ValueError:  # they are small enough to do without a folder for them
+            return read_thumbnails(self.root, paths, cache="memory", cache_dir=self.cache_dir)
 
     def check_parts(self, samples: list[Sample]) -> None:
         """Refuses a split that does not allow training, and warns of scores that leave a class out."""

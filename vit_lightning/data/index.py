@@ -38,9 +38,12 @@ class Sample:
 
     @property
     def number(self) -> int | None:
-        """The last digits of the file's name, the frame number where the images are frames of a video."""
+        """The last digits of the file's name, the frame number where the images are frames of a video.
+
+        More than 18 digits are no frame's number but a digest or the like: None, as without any.
+        """
         match = re.search(r"(\d+)\D*$", self.path.rpartition("/")[2].rpartition(".")[0])
-        return int(match[1]) if match else None
+        return int(match[1]) if match and len(match[1]) <= 18 else None
 
 
 @dataclass(frozen=True)

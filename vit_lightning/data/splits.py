@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 #: Random draws of held-out groups from which the one nearest to the data's class balance is taken.
 GROUP_DRAWS = 2000
 
-#: With many groups fewer are drawn, so that no more than so many are: they come out balanced by themselves.
-GROUPS_DRAWN = 10_000_000
+#: With many groups and classes fewer are drawn, so that no more than so many counts are summed up: many groups come out
+#: balanced by themselves.
+GROUPS_DRAWN = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,16 @@ def draw(counts: npt.NDArray[np.float64], sizes: list[int], rng: np.random.Gener
         sizes: Groups a part.
         rng: Draws the orders that are compared.
     """
-    tries = max(1, min(GROUP_DRAWS, GROUPS_DRAWN // len(counts))) if sizes else 1
-    orders = np.stack([rng.permutation(len(counts)) for _ in range(tries)])
-    distance = np.zeros(tries)
-    start = 0
-    for size in sizes:
-        wanted = counts.sum(axis=0) * size / len(counts)
-        distance += np.abs(counts[orders[:, start : start + size]].sum(axis=1) - wanted).sum(axis=1)
-        start += size
-    best: npt.NDArray[np.int64] = orders[distance.argmin()]
+    tries = max(1, min(GROUP_DRAWS, GROUPS_DRAWN // counts.size)) if sizes else 1
+    ends = np.cumsum(sizes, dtype=int)
+    wanted = counts.sum(axis=0) * np.array(sizes)[:, None] / len(counts)
+    best, least = np.arange(len(counts)), np.inf
+    for _ in range(tries):
+        order = rng.permutation(len(counts))
+        parts = np.split(counts[order[: sum(sizes)]], ends[:-1]) if sizes else []
+        distance = sum(float(np.abs(part.sum(axis=0) - share).sum()) for part, share in zip(parts, wanted, strict=True))
+        if distance < least:
+            best, least = order, distance
     return best
 
 
@@ -240,15 +242,23 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
 
     Args:
         samples: Images.
-        group_by: `folder`, the folder that holds the file; a CSV file with the columns path,group (or FILE.csv:COLUMN);
-            or a regular expression that each path has to contain: its first group, or all that it finds, is the name.
+        group_by: `folder`, the name of the folder in the class folder that holds the file; a CSV file with the columns
+            path,group (or FILE.csv:COLUMN); or a regular expression that each path has to contain: its first group that
+            matches, or all that it finds, is the name.
 
     Raises:
         ValueError: No regular expression, one that does not match, or a CSV that lacks a column or an image.
         FileNotFoundError: The CSV is missing.
     """
     if group_by == "folder":
-        return [replace(sample, group=sample.path.rpartition("/")[0]) for sample in samples]
+        folders = [sample.path.split("/")[-2] for sample in samples]
+        for sample, folder in zip(samples, folders, strict=True):
+            if folder == sample.label:
+                raise ValueError(
+                    f"data.group_by folder goes by folders in the class folders, and {sample.path} is in none; make "
+                    "them (class/clip/image), or give a regular expression, FILE.csv or duplicates"
+                )
+        return [replace(sample, group=folder) for sample, folder in zip(samples, folders, strict=True)]
     file, _, column = group_by.rpartition(":") if not group_by.endswith(".csv") else (group_by, "", "group")
     if file.endswith(".csv"):
         return groups_of_table(samples, Path(file).expanduser(), column)
@@ -262,7 +272,7 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
     grouped = []
     for sample in samples:
         match = pattern.search(sample.path)
-        name = match and (match[1] if pattern.groups else match[0])
+        name = match and next(filter(None, match.groups()), match[0])
         if not name:
             raise ValueError(
                 f"data.group_by {group_by!r} finds no group in {sample.path}; expected a regular expression that finds "

@@ -75,11 +75,11 @@ def duplicate_groups(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    pairs = [
-        np.argwhere(near) + np.array([part.start, 0])
-        for part, _, near in distances(thumbnails, thumbnails, "looking for near-duplicates")
-    ]
-    first, second = np.concatenate(pairs).T
-    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(thumbnails),) * 2)
-    groups: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    groups: npt.NDArray[np.int64] = np.arange(len(thumbnails))
+    for part, _, near in distances(thumbnails, thumbnails, "looking for near-duplicates"):
+        rows, columns = np.nonzero(near)
+        # Group beside group, each pair once: where much looks alike, all pairs of pictures would fill the memory.
+        pairs = np.unique(groups[rows + part.start] * len(groups) + groups[columns])
+        graph = coo_array((np.ones(len(pairs), dtype=bool), np.divmod(pairs, len(groups))), shape=(len(groups),) * 2)
+        groups = connected_components(graph, directed=False)[1].astype(np.int64)[groups]
     return groups

@@ -1,19 +1,31 @@
 """Whether two runs really differ: paired on the same images, over whole groups of them. No torch in here."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
-from vit_lightning.evaluation.intervals import Interval, difference, jackknife_error, t_quantile
+from vit_lightning.data.splits import Fold
+from vit_lightning.evaluation.intervals import LEVEL, Interval, difference, jackknife_error, t_quantile
 from vit_lightning.runs import Run, find_run, find_runs
 
 #: Of `config.yaml`, what may differ between folds of one experiment beside `data.fold`.
-OF_NO_ACCOUNT = ("cache_dir", "num_workers", "root")
+OF_NO_ACCOUNT = ("cache", "cache_dir", "num_workers", "root")
+OF_THE_MACHINE = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "default_root_dir",
+    "enable_progress_bar",
+    "logger",
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,8 @@ class Comparison:
 
     @property
     def real(self) -> bool:
-        """Whether the interval of the accuracy's difference leaves 0 out."""
-        interval = self.accuracy_difference
-        return interval is not None and (interval[0] > 0 or interval[1] < 0)
+        """Whether the interval of the accuracy's difference leaves 0 out, and groups are enough to say so."""
+        return self.p is not None and self.p < 1 - LEVEL
 
 
 def compare_runs(first: str, second: str, logs: Path) -> Comparison:
@@ -76,12 +87,12 @@ def compare_runs(first: str, second: str, logs: Path) -> Comparison:
 
 
 def compare(one: Said, other: Said, paths: Sequence[str]) -> Comparison:
-    """The comparison on these images, over the groups of the first experiment."""
-    from vit_lightning.evaluation.metrics import count_said, group_index, macro_f1
+    """The comparison on these images; those that share a group in either experiment share one here."""
+    from vit_lightning.evaluation.metrics import count_said, macro_f1
 
     names = sorted({name for said in (one, other) for path in paths for name in said.rows[path][1:]})
     place = {name: index for index, name in enumerate(names)}
-    groups = group_index([one.rows[path][0] for path in paths])
+    groups = joined_groups(*([each.rows[path][0] for path in paths] for each in (one, other)))
     labels = np.array([place[one.rows[path][1]] for path in paths])
     said = [np.array([place[each.rows[path][2]] for path in paths]) for each in (one, other)]
     hits = [(labels == each).astype(float) for each in said]
@@ -107,23 +118,56 @@ def compare(one: Said, other: Said, paths: Sequence[str]) -> Comparison:
     )
 
 
+def joined_groups(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.int64]:
+    """One group for all images that a chain of two groupings joins, as numbers from 0, (N,); '' is no group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    from vit_lightning.evaluation.metrics import group_index
+
+    rows, columns = group_index(first), group_index(second)
+    size = int(rows.max()) + int(columns.max()) + 2  # a node a group: those of the first, then those of the second
+    edges = (np.ones(len(rows), dtype=bool), (rows, columns + int(rows.max()) + 1))
+    labels = connected_components(coo_array(edges, shape=(size, size)), directed=False)[1]
+    joined: npt.NDArray[np.int64] = np.unique(labels[rows], return_inverse=True)[1].astype(np.int64)
+    return joined
+
+
 def experiment(run: Run, logs: Path) -> Said:
     """What a run said, together with the other folds of its experiment that were tested, the latest of each."""
     own = read_config(run)
-    fold = own.get("data", {}).get("fold")
+    fold = fold_of(own)
     if fold is None:
         return Said(run.name, read_predictions(run))
-    folds: dict[str, Run] = {str(fold): run}
+    folds = {fold.number: run}
     for rival in find_runs(logs):
         config = read_config(rival)
-        number = str(config.get("data", {}).get("fold"))
-        tested = (rival.folder / "report" / "predictions.csv").is_file()
-        if number not in folds and tested and without_fold(config) == without_fold(own):
-            folds[number] = rival
+        theirs = fold_of(config)
+        if theirs is None or theirs.of != fold.of or theirs.number in folds:
+            continue
+        if without_fold(config) == without_fold(own) and read_metrics(rival).get("part") == "test":
+            folds[theirs.number] = rival
     rows: dict[str, tuple[str, str, str]] = {}
     for _, each in sorted(folds.items()):
         rows |= read_predictions(each)
-    return Said(f"{', '.join(each.name for _, each in sorted(folds.items()))}", rows)
+    return Said(", ".join(each.name for _, each in sorted(folds.items())), rows)
+
+
+def fold_of(config: dict[str, Any]) -> Fold | None:
+    """The fold that a run kept for its test, if it did."""
+    try:
+        return Fold.parse(str((config.get("data") or {}).get("fold")))
+    except ValueError:
+        return None
+
+
+def read_metrics(run: Run) -> dict[str, Any]:
+    """The run's `report/metrics.json`; nothing where it cannot be read."""
+    try:
+        metrics = json.loads((run.folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def read_config(run: Run) -> dict[str, Any]:
@@ -136,11 +180,10 @@ def read_config(run: Run) -> dict[str, Any]:
 
 
 def without_fold(config: dict[str, Any]) -> dict[str, Any]:
-    """What folds of one experiment share."""
-    data = {name: value for name, value in config.get("data", {}).items() if name not in ("fold", *OF_NO_ACCOUNT)}
-    return {"model": config.get("model"), "data": data, "seed": config.get("seed_everything")} | {
-        "epochs": (config.get("trainer") or {}).get("max_epochs")
-    }
+    """What folds of one experiment share: all but the fold, and where and how fast it is computed."""
+    data = {name: value for name, value in (config.get("data") or {}).items() if name not in ("fold", *OF_NO_ACCOUNT)}
+    trainer = {name: value for name, value in (config.get("trainer") or {}).items() if name not in OF_THE_MACHINE}
+    return {"model": config.get("model"), "data": data, "trainer": trainer, "seed": config.get("seed_everything")}
 
 
 def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
@@ -153,6 +196,11 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
     path = run.folder / "report" / "predictions.csv"
     if not path.is_file():
         raise FileNotFoundError(f"the run {run.name} was not tested: first run test --run {run.name}")
+    tested, own = ((read.get("split") or {}).get("id") for read in (read_metrics(run), run.status))
+    if own is not None and tested != own:  # it may have trained on what was scored
+        raise ValueError(
+            f"the run {run.name} was last tested on another split than its own; run test --run {run.name} again"
+        )
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -186,4 +234,4 @@ def print_comparison(found: Comparison) -> None:
     elif found.real:
         show(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
     else:
-        show("the difference may be chance: the interval holds 0")
+        show("the difference may be chance")

@@ -1,6 +1,7 @@
 """Confidence intervals that know that frames of one clip are no independent witnesses."""
 
 import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ def jackknife_error(without: Array) -> float:
     return math.sqrt((groups - 1) / groups * float(((without - without.mean()) ** 2).sum()))
 
 
+@cache
 def t_quantile(groups: int, level: float = LEVEL) -> float:
     """How many standard errors an interval reaches to either side, with so many groups."""
     from scipy.stats import t
@@ -85,7 +87,8 @@ def difference(differences: Array, trials: Array, level: float = LEVEL) -> tuple
 
     Returns:
         The mean, its interval by the jackknife and Student's t, and the two-sided p-value of no difference; None with
-        fewer than two groups.
+        fewer than two groups. Where groups agree by chance, t knows no bounds: p is never below 2 / 2^G, that of as
+        many coins that all fall alike.
     """
     from scipy.stats import t
 
@@ -97,7 +100,7 @@ def difference(differences: Array, trials: Array, level: float = LEVEL) -> tuple
     error = jackknife_error((total - differences) / (count - trials))
     half = t_quantile(groups, level) * error
     p = 1.0 if mean == 0.0 else 0.0 if error == 0.0 else 2 * float(t.sf(abs(mean) / error, groups - 1))
-    return mean, (mean - half, mean + half), p
+    return mean, (mean - half, mean + half), max(p, 2.0 ** (1 - groups))
 
 
 def logistic(x: float) -> float:
