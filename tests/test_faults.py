@@ -174,7 +174,7 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("text as picture", spoil(lambda _: b"<html>"), FIT, [".jpg", "--data.on_error skip"]),
     ("no such source", None, ["fit", "--data.source=web"], ["web", "kaggle, demo, folder"]),
     # The split
-    ("no such split", None, [*FIT, "--data.split=thirds"], ["'thirds'", "random, blocks, folders or a .csv"]),
+    ("no such split", None, [*FIT, "--data.split=thirds"], ["'thirds'", "random, blocks, groups, folders or a .csv"]),
     ("no ready-made parts", None, [*FIT, "--data.split=folders"], ["no train folder", "--data.split random"]),
     (
         "parts are ready-made",

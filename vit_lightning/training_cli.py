@@ -590,15 +590,16 @@ class ViTCLI(LightningCLI):
             return
         if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
             self.outputs.logits.pop("val", None)
+        name = Path(str(data.root)).name
         if status.get("split", {}).get("id") == data.split_id:
-            kind = status["split"]["kind"]
+            kind, name = status["split"]["kind"], status.get("data", {}).get("name", name)
         else:
             kind = "csv" if str(data.split).endswith(".csv") else str(data.split)
         checkpoint = Path(self.options.ckpt_path)
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
-            "data": {"name": Path(str(data.root)).name, "id": data.data_id, "root": str(data.root)},
+            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
             "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
         }
         folder = (self.run_folder or Path()) / "report"
