@@ -380,7 +380,7 @@ def test_each_batch_s_loss_is_got_back_from_lightning_s_average() -> None:
         trainer: Any = SimpleNamespace(
             fit_loop=loop, accumulate_grad_batches=1, global_step=step, should_stop=False, strategy=broadcast
         )
-        callback.on_train_batch_end(trainer, None, torch.tensor(loss, dtype=torch.float64), None, 0)  # type: ignore[arg-type]
+        callback.on_train_batch_end(trainer, None, torch.tensor(loss, dtype=torch.float64), None, 0)  # type: ignore[arg-type]  # no module is needed
     assert check.batch_losses(callback.losses) == pytest.approx(losses)
 
 

@@ -235,7 +235,7 @@ def test_pictures_keep_their_aspect(model: ViTClassifier, tmp_path: Path) -> Non
     for name in ("01", "02", "03"):
         with Image.open(tmp_path / f"report/mistakes/{name}.jpg") as image:
             shown.append(image.size)
-            red, green, _ = image.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+            red, green, _ = image.convert("RGB").getpixel((5, 5))  # type: ignore[misc]  # of RGB it gives three
         assert red > 150 > green  # the image itself is on the left
     # Beside each other, the wide one below, with a gap of 4; the tiny one eight times as large.
     assert shown == [(2 * 50 + 4, 100), (320, 2 * 107 + 4), (2 * 160 + 4, 80)]
