@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from vit_lightning.data.datamodule import ImageDataModule
@@ -33,11 +33,12 @@ def outcome_of(data: ImageDataModule, part: Part, logits: Tensor, kind: str) -> 
     samples = data.part(part)
     if kind == "blocks":  # an older run's split.csv does not name them
         samples = [replace(each, group=each.group or str((each.number or 0) // data.block_length)) for each in samples]
+    index = {name: number for number, name in enumerate(data.class_names)}
     return Outcome(
         class_names=data.class_names,
         paths=[sample.path for sample in samples],
         groups=[sample.group for sample in samples],
-        labels=torch.tensor([data.class_names.index(sample.label) for sample in samples]).numpy(),
+        labels=np.array([index[sample.label] for sample in samples], dtype=np.int64),
         probabilities=logits.double().softmax(dim=-1).numpy(),
     )
 
