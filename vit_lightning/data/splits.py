@@ -247,8 +247,8 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
             matches, or all that it finds, is the name.
 
     Raises:
-        ValueError: An image that is in no folder of its class folder, no regular expression, one that does not match, or
-            a CSV that lacks a column or an image.
+        ValueError: An image that is in no folder of its class folder, no regular expression, one that does not match,
+            or a CSV that lacks a column or an image.
         FileNotFoundError: The CSV is missing.
     """
     if group_by == "folder":
