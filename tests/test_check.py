@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from vit_lightning import check
 from vit_lightning.cli import main
-from vit_lightning.evaluation.baselines import Worth
+from vit_lightning.evaluation.baselines import Baselines
 from vit_lightning.models.vit import VisionTransformer
 
 RUN = ["check", "--data.root=data", "--data.split=blocks", "--data.block_length=4", "--data.guard=0"]
@@ -228,8 +228,8 @@ def test_classes_of_very_different_sizes_are_a_warning_unless_they_are_weighed()
 
 def test_a_split_that_leaks_is_a_warning() -> None:
     baselines: dict[str, float | None] = {"majority": 0.3, "neighbour_number": None, "thumbnail_neighbour": 0.8}
-    assert check.check_split(Worth("val", baselines, 0.01, "do this")).level == "ok"
-    finding = check.check_split(Worth("val", baselines, 0.5, "do this"))
+    assert check.check_split(Baselines("val", baselines, 0.01, "do this")).level == "ok"
+    finding = check.check_split(Baselines("val", baselines, 0.5, "do this"))
     assert finding.level == "warning"
     assert "thumbnail 0.800" in finding.text
     assert "do this" in finding.text

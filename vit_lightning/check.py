@@ -29,10 +29,10 @@ from torchvision.transforms.v2 import functional
 
 from vit_lightning.callbacks.pictures import captioned, enlarged, sheet
 from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.near_duplicates import SIDE, Thumbnails, distances
 from vit_lightning.data.scan import first_few
 from vit_lightning.data.splits import count_table
-from vit_lightning.data.thumbnails import SIDE, Thumbnails, distances
-from vit_lightning.evaluation.baselines import Worth, split_worth
+from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import device_name
 from vit_lightning.module import ViTClassifier
 from vit_lightning.optim import parameter_groups, warmup_cosine
@@ -143,7 +143,7 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
     labels = np.array([names.index(sample.label) for sample in train])
     yield check_files(data.unreadable, len(data.samples), refuses=refuses)
     yield check_balance(count_table(data.samples)["train"], weighted=model.hparams["class_weights"] is not None)
-    yield check_split(split_worth(data))
+    yield check_split(score_baselines(data))
     yield check_labels(data.thumbnails(train), labels)
 
     chosen = spread(len(train), LOOKED_AT)
@@ -212,11 +212,11 @@ def check_balance(counts: Counter[str], *, weighted: bool) -> Finding:
     return Finding("ok", "classes", listed)
 
 
-def check_split(worth: Worth | None) -> Finding:
+def check_split(baselines: Baselines | None) -> Finding:
     """What scores on the validation part would be worth."""
-    if worth is None:
+    if baselines is None:
         return Finding("warning", "split", "nothing is held out to validate on; give --data.val_fraction 0.1")
-    return Finding("warning" if worth.leaks else "ok", "split", "; ".join(worth.lines()))
+    return Finding("warning" if baselines.leaks else "ok", "split", "; ".join(baselines.lines()))
 
 
 def check_labels(thumbnails: Thumbnails, labels: Labels) -> Finding:

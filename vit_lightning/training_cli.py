@@ -23,17 +23,18 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
 from vit_lightning.callbacks.history import EventLog, History
-from vit_lightning.callbacks.interruption import DeferredInterrupt
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.outputs import HeldOutOutputs
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
 from vit_lightning.callbacks.predictions import PredictionWriter
-from vit_lightning.callbacks.randomness import OwnRandomness
+from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
+from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import count_table, write_split
-from vit_lightning.evaluation.baselines import Worth, split_worth
+from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import (
     PRECISION_VARIABLE,
     check_accelerator,
@@ -43,7 +44,6 @@ from vit_lightning.hardware import (
     keep_memory,
 )
 from vit_lightning.inference import find_images
-from vit_lightning.mistakes import check_configs, explain
 from vit_lightning.module import ViTClassifier, read_checkpoint
 from vit_lightning.progress import is_terminal, log_to, set_up_logging
 from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, new_run_folder, now, read_status
@@ -129,7 +129,7 @@ class ViTCLI(LightningCLI):
         self.writer: PredictionWriter | None = None
         self.failed = False  # what `check` looked at
         self.outputs = HeldOutOutputs()
-        self.worth: Worth | None = None
+        self.baselines: Baselines | None = None
         check_configs(self.arguments)
         strict = {"exit_on_error": False}
         super().__init__(
@@ -369,7 +369,7 @@ class ViTCLI(LightningCLI):
         if not is_terminal():
             overrides["enable_progress_bar"] = False
         overrides["plugins"] = [*(plugin for plugin in plugins if plugin is not None), AtomicCheckpointIO()]
-        callbacks: list[Callback] = [DeferredInterrupt()]
+        callbacks: list[Callback] = [GracefulStop()]
         if is_terminal() and trainer.enable_progress_bar is not False:
             callbacks.append(EpochBar())
         if command == "predict":
@@ -401,7 +401,7 @@ class ViTCLI(LightningCLI):
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
             history = History(self.run_folder, self.facts(), describe)
-            callbacks += [history, OwnRandomness(), TrainingImages()]
+            callbacks += [history, ProcessSeeding(), TrainingImages()]
             callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")
@@ -419,9 +419,9 @@ class ViTCLI(LightningCLI):
             if self.run_folder is not None and self.lock is not None:
                 self.datamodule.setup("fit")  # decodes; what may be refused without it was by now
                 if self.resumed is None:
-                    self.worth = split_worth(self.datamodule, "val" if self.datamodule.part("val") else "test")
-                    if self.worth is not None:
-                        history.status["baselines"] = self.worth.record()
+                    self.baselines = score_baselines(self.datamodule, "val" if self.datamodule.part("val") else "test")
+                    if self.baselines is not None:
+                        history.status["baselines"] = self.baselines.record()
                     self.describe_run(self.run_folder)
         except BaseException as error:
             self.close_run_folder(new=self.resumed is None)
@@ -530,10 +530,12 @@ class ViTCLI(LightningCLI):
             if self.datamodule.samples:
                 log.info("data %s", self.datamodule.root)
                 log.info(self.datamodule.describe())
-            if self.worth is not None:
-                self.worth.tell(log)
+            if self.baselines is not None:
+                self.baselines.tell(log)
                 for logger in self.trainer.loggers:
-                    logger.log_metrics({f"baselines/{name}": score for name, score in self.worth.scores().items()}, 0)
+                    logger.log_metrics(
+                        {f"baselines/{name}": score for name, score in self.baselines.scores().items()}, 0
+                    )
             print_summary(self.model)
             log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
         try:

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
-from vit_lightning.evaluation.baselines import Worth, advice, majority, neighbour_number, split_worth
+from vit_lightning.evaluation.baselines import Baselines, advice, majority, neighbour_number, score_baselines
 
 
 def samples(*names: str) -> list[Sample]:
@@ -59,22 +59,22 @@ def test_without_numbers_there_is_no_nearest() -> None:
 
 def test_the_thumbnail_neighbour_is_scikit_learns(frames: Path) -> None:
     data = module(frames)
-    worth = split_worth(data, "val")
+    baselines = score_baselines(data, "val")
     train, val = data.part("train"), data.part("val")
     neighbour = KNeighborsClassifier(1).fit(
         data.thumbnails(train).reshape(len(train), -1), [sample.label for sample in train]
     )
     accuracy = neighbour.score(data.thumbnails(val).reshape(len(val), -1), [sample.label for sample in val])
-    assert worth is not None
-    assert worth.baselines["thumbnail_neighbour"] == pytest.approx(accuracy)
+    assert baselines is not None
+    assert baselines.accuracy["thumbnail_neighbour"] == pytest.approx(accuracy)
 
 
 def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Path) -> None:
-    random = split_worth(module(frames))
+    random = score_baselines(module(frames))
     assert random is not None
     assert random.leaks
     assert "--data.split blocks" in random.lines()[1]
-    groups = split_worth(module(frames, split="groups", group_by="duplicates"))
+    groups = score_baselines(module(frames, split="groups", group_by="duplicates"))
     assert groups is not None
     assert groups.near_duplicates == 0.0
     assert len(groups.lines()) == 1
@@ -82,10 +82,12 @@ def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Pa
 
 def test_independent_pictures_are_not_flagged(digits: Path) -> None:
     for part in ("val", "test"):
-        worth = split_worth(module(digits), part)
-        assert worth is not None
-        assert worth.near_duplicates == 0.0
-        assert (worth.baselines["thumbnail_neighbour"] or 0) > 0.9  # digits of a class resemble each other all the same
+        baselines = score_baselines(module(digits), part)
+        assert baselines is not None
+        assert baselines.near_duplicates == 0.0
+        assert (
+            baselines.accuracy["thumbnail_neighbour"] or 0
+        ) > 0.9  # digits of a class resemble each other all the same
 
 
 def test_planted_duplicates_are_found(digits: Path) -> None:
@@ -100,12 +102,12 @@ def test_planted_duplicates_are_found(digits: Path) -> None:
             image.convert("RGB").point(lambda value: value * 1.02).save(digits / copy, quality=90)
         rows.append(f"{copy},{sample.label},train")
     table.write_text("path,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    worth = split_worth(module(digits, split=str(table)))
-    assert worth is not None
-    assert worth.near_duplicates == pytest.approx(30 / len(held), abs=1e-9)
-    assert worth.leaks
-    assert "let pictures that look alike share a part" in worth.sentence
-    test = split_worth(module(digits, split=str(table)), "test")
+    baselines = score_baselines(module(digits, split=str(table)))
+    assert baselines is not None
+    assert baselines.near_duplicates == pytest.approx(30 / len(held), abs=1e-9)
+    assert baselines.leaks
+    assert "let pictures that look alike share a part" in baselines.sentence
+    test = score_baselines(module(digits, split=str(table)), "test")
     assert test is not None
     assert not test.leaks
 
@@ -127,32 +129,34 @@ def test_without_training_images_there_is_nothing_to_say(frames: Path, tmp_path:
     data = ImageDataModule(root=str(frames), image_size=8, split=str(tmp_path / "split.csv"))
     data.prepare_data()
     data.arrange("test")
-    assert split_worth(data, "test") is None
+    assert score_baselines(data, "test") is None
 
 
 def test_a_part_without_images_has_no_worth(frames: Path) -> None:
     data = ImageDataModule(root=str(frames), image_size=8, val_fraction=0.2)
     data.prepare_data()
     data.arrange("fit")
-    assert split_worth(data, "test") is None
+    assert score_baselines(data, "test") is None
 
 
 def test_ready_made_parts_that_share_pictures_are_told_apart(digits: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         shutil.copytree(digits, tmp_path / "parts" / part)
-    worth = split_worth(module(tmp_path / "parts", split="folders"), "test")
-    assert worth is not None
-    assert worth.near_duplicates > 0.7  # a fifth of training validates
-    assert "ready-made parts share pictures" in worth.sentence
+    baselines = score_baselines(module(tmp_path / "parts", split="folders"), "test")
+    assert baselines is not None
+    assert baselines.near_duplicates > 0.7  # a fifth of training validates
+    assert "ready-made parts share pictures" in baselines.sentence
 
 
 def test_what_is_kept_of_it() -> None:
-    worth = Worth("val", {"majority": 0.35, "neighbour_number": None, "thumbnail_neighbour": 0.123456}, 0.05, "")
-    assert worth.record() == {
+    baselines = Baselines(
+        "val", {"majority": 0.35, "neighbour_number": None, "thumbnail_neighbour": 0.123456}, 0.05, ""
+    )
+    assert baselines.record() == {
         "part": "val",
         "majority": 0.35,
         "thumbnail_neighbour": 0.1235,
         "near_duplicates": 0.05,
     }
-    assert not worth.leaks  # five of a hundred are not above
-    assert worth.lines() == ["val acc to beat: majority 0.350, nearest thumbnail 0.123"]
+    assert not baselines.leaks  # five of a hundred are not above
+    assert baselines.lines() == ["val acc to beat: majority 0.350, nearest thumbnail 0.123"]

@@ -85,12 +85,12 @@ def test_the_article_s_configuration_has_its_parameter_count() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 50])
-def test_fused_and_written_out_attention_agree(tokens: int) -> None:
+def test_fused_and_eager_attention_agree(tokens: int) -> None:
     torch.manual_seed(1)
     attention = MultiHeadSelfAttention(dim=24, heads=3).eval().double()
     torch.nn.init.normal_(attention.qkv.weight)  # scores far from uniform
     x = torch.randn(2, tokens, 24).double()
-    output, weights = attention.written_out(x)
+    output, weights = attention.eager_attention(x)
     torch.testing.assert_close(attention(x), output, atol=1e-10, rtol=0)
     assert weights.shape == (2, 3, tokens, tokens)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, tokens).double())
@@ -113,7 +113,7 @@ def test_dropout_falls_on_the_attention_s_weights() -> None:
         attention.out.bias.zero_()
         attention.qkv.weight[16:] = attention.out.weight.copy_(torch.eye(8))
     tokens = torch.eye(8).expand(500, 8, 8)
-    expected = attention.written_out(tokens)[1][0, 0] / 0.75
+    expected = attention.eager_attention(tokens)[1][0, 0] / 0.75
     found = attention(tokens)
     dropped = found == 0
     torch.testing.assert_close(found[~dropped], expected.expand(500, 8, 8)[~dropped], atol=1e-5, rtol=0)

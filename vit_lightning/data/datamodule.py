@@ -25,6 +25,7 @@ from torchvision.transforms import v2
 from vit_lightning.data import demo, kaggle
 from vit_lightning.data.frames import Cache, Frames, find_frames, read_frame
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
+from vit_lightning.data.near_duplicates import Thumbnails, distances, duplicate_groups, read_thumbnails
 from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
     PARTS,
@@ -39,7 +40,6 @@ from vit_lightning.data.splits import (
     split_random,
     take_subset,
 )
-from vit_lightning.data.thumbnails import Thumbnails, distances, duplicate_groups, read_thumbnails
 from vit_lightning.data.transforms import Augment, FrameSize, frame_size, normalise, train_transform
 from vit_lightning.progress import track
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vit_lightning.data.datamodule import ImageDataModule
-from vit_lightning.evaluation.baselines import BASELINES, split_worth
+from vit_lightning.evaluation.baselines import BASELINE_NAMES, score_baselines
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score, score_challenges, write_predictions
 from vit_lightning.evaluation.report import write_report
 from vit_lightning.module import ViTClassifier
@@ -69,7 +69,7 @@ def assess(
     """
     outcome = outcome_of(data, part, logits[part], kind)
     validation = outcome_of(data, "val", logits["val"], kind) if part != "val" and "val" in logits else None
-    worth = split_worth(data, part, kind=kind)
+    baselines = score_baselines(data, part, kind=kind)
     scores = score(outcome)
     count = int(outcome.group_index.max()) + 1
     groups = group_words(data, kind) if any(outcome.groups) else "images"
@@ -81,9 +81,9 @@ def assess(
         "groups": {"kind": groups, "count": count},
         **scores,
         "calibration": calibrate(outcome, validation),
-        "baselines": worth.baselines if worth else dict.fromkeys(BASELINES),
-        "near_duplicates": worth
-        and {"share": worth.near_duplicates, "flagged": worth.leaks, "sentence": worth.sentence},
+        "baselines": baselines.accuracy if baselines else dict.fromkeys(BASELINE_NAMES),
+        "near_duplicates": baselines
+        and {"share": baselines.near_duplicates, "flagged": baselines.leaks, "sentence": baselines.sentence},
         "challenges": score_challenges(outcome, data.root) if data.root else None,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def assess(
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report = write_report(folder, metrics, outcome, model, root=data.root or Path())
     log.info("%s", interval_words(metrics))
-    if worth is not None:
-        worth.tell(log)
+    if baselines is not None:
+        baselines.tell(log)
     log.info("%s", calibration_words(metrics["calibration"]))
     log.info("the report is %s", report)
 

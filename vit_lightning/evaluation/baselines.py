@@ -10,14 +10,14 @@ import numpy as np
 
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
-from vit_lightning.data.thumbnails import Thumbnails, distances
+from vit_lightning.data.near_duplicates import Thumbnails, distances
 
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
 
 
 #: What scores without a model, and how it is called on the terminal.
-BASELINES = {
+BASELINE_NAMES = {
     "majority": "majority",
     "neighbour_number": "nearest number",
     "thumbnail_neighbour": "nearest thumbnail",
@@ -25,13 +25,13 @@ BASELINES = {
 
 
 @dataclass(frozen=True)
-class Worth:
+class Baselines:
     """What the scores on one held-out part have to be held against."""
 
     part: Literal["val", "test"]
     #: Accuracy of `majority` (the training part's largest class), `neighbour_number` (label of the training image whose
     #: number is nearest; None where a name has none) and `thumbnail_neighbour` (of the one whose thumbnail is).
-    baselines: dict[str, float | None]
+    accuracy: dict[str, float | None]
     #: Share of the part's images with a near-duplicate in training.
     near_duplicates: float
     #: What would not leak.
@@ -44,7 +44,7 @@ class Worth:
 
     def scores(self) -> dict[str, float]:
         """All that is known, by name: the baselines and the share of near-duplicates."""
-        known = {name: score for name, score in self.baselines.items() if score is not None}
+        known = {name: score for name, score in self.accuracy.items() if score is not None}
         return known | {"near_duplicates": self.near_duplicates}
 
     def record(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Worth:
     def lines(self) -> list[str]:
         """The same in words: one line, and another where the split leaks."""
         scores = ", ".join(
-            f"{BASELINES[name]} {score:.3f}" for name, score in self.baselines.items() if score is not None
+            f"{BASELINE_NAMES[name]} {score:.3f}" for name, score in self.accuracy.items() if score is not None
         )
         return [f"{self.part} acc to beat: {scores}", *([self.sentence] if self.leaks else [])]
 
@@ -74,7 +74,9 @@ class Worth:
         return f"{share}: the split leaks, and scores on it measure memory; {self.instead}."
 
 
-def split_worth(data: ImageDataModule, part: Literal["val", "test"] = "val", kind: str | None = None) -> Worth | None:
+def score_baselines(
+    data: ImageDataModule, part: Literal["val", "test"] = "val", kind: str | None = None
+) -> Baselines | None:
     """What a part's scores have to be held against; None where the part or training is empty.
 
     Args:
@@ -90,9 +92,9 @@ def split_worth(data: ImageDataModule, part: Literal["val", "test"] = "val", kin
         return None
     label, near = thumbnail_neighbours(data.thumbnails(held), data.thumbnails(train))
     by_thumbnail = np.mean([train[index].label == sample.label for index, sample in zip(label, held, strict=True)])
-    return Worth(
+    return Baselines(
         part=part,
-        baselines={
+        accuracy={
             "majority": majority(train, held),
             "neighbour_number": neighbour_number(train, held),
             "thumbnail_neighbour": float(by_thumbnail),

@@ -29,7 +29,7 @@ OF_THE_MACHINE = (
 
 
 @dataclass(frozen=True)
-class Said:
+class Predictions:
     """What one experiment said of each image: group, true class and class said, by path."""
 
     name: str
@@ -86,7 +86,7 @@ def compare_runs(first: str, second: str, logs: Path) -> Comparison:
     return compare(one, other, paths)
 
 
-def compare(one: Said, other: Said, paths: Sequence[str]) -> Comparison:
+def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Comparison:
     """The comparison on these images; those that share a group in either experiment share one here."""
     from vit_lightning.evaluation.metrics import count_said, macro_f1
 
@@ -133,12 +133,12 @@ def joined_groups(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np
     return joined
 
 
-def experiment(run: Run, logs: Path) -> Said:
+def experiment(run: Run, logs: Path) -> Predictions:
     """What a run said, together with the other folds of its experiment that were tested, the latest of each."""
     own = read_config(run)
     fold = fold_of(own)
     if fold is None:
-        return Said(run.name, read_predictions(run))
+        return Predictions(run.name, read_predictions(run))
     folds = {fold.number: run}
     for rival in find_runs(logs):
         config = read_config(rival)
@@ -150,7 +150,7 @@ def experiment(run: Run, logs: Path) -> Said:
     rows: dict[str, tuple[str, str, str]] = {}
     for _, each in sorted(folds.items()):
         rows |= read_predictions(each)
-    return Said(", ".join(each.name for _, each in sorted(folds.items())), rows)
+    return Predictions(", ".join(each.name for _, each in sorted(folds.items())), rows)
 
 
 def fold_of(config: dict[str, Any]) -> Fold | None:

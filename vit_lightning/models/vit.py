@@ -79,7 +79,7 @@ class MultiHeadSelfAttention(nn.Module):
         return q, k, v
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D), through torch's fused kernel, which computes `written_out` without storing A.
+        """(B, N, D) -> (B, N, D), through torch's fused kernel, which computes `eager_attention` without storing A.
 
         Args:
             x: The tokens.
@@ -88,12 +88,12 @@ class MultiHeadSelfAttention(nn.Module):
         rate = self.dropout.rate if self.training else 0.0
         if rate > 0.0 and x.device.type == "cpu" and not torch.compiler.is_compiling():
             # The fused kernel of processors knows no dropout.
-            return self.written_out(x, first)[0]
+            return self.eager_attention(x, first)[0]
         q, k, v = self.project(x)
         heads = F.scaled_dot_product_attention(q[:, :, :first], k, v, dropout_p=rate)
         return self.merge(heads)
 
-    def written_out(self, x: Tensor, first: int | None = None) -> tuple[Tensor, Tensor]:
+    def eager_attention(self, x: Tensor, first: int | None = None) -> tuple[Tensor, Tensor]:
         """The same as `forward`, step by step: for the reader, and for looking at A.
 
         Returns:
@@ -328,7 +328,7 @@ class VisionTransformer(nn.Module):
         maps = []
         for block in self.blocks:
             if return_attention:
-                maps.append(block.attention.written_out(block.norm1(x))[1])
+                maps.append(block.attention.eager_attention(block.norm1(x))[1])
             # Of the last block's tokens the head reads the class token alone: the others are not computed.
             x = block(x, first=1 if block is self.blocks[-1] and self.pool == "cls" else None)
         logits = self.classify(x)

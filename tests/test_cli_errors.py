@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_lightning.mistakes import check_configs, explain, nearest
+from vit_lightning.cli_errors import check_configs, explain, nearest
 
 OPTIONS = [
     "--help",

@@ -7,7 +7,7 @@ import pytest
 
 from vit_lightning.data import thumbnails
 from vit_lightning.data.images import load_image
-from vit_lightning.data.thumbnails import distances, duplicate_groups, read_thumbnails
+from vit_lightning.data.near_duplicates import distances, duplicate_groups, read_thumbnails
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:

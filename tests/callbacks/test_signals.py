@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from vit_lightning.callbacks.interruption import NOTICE, DeferredInterrupt
+from vit_lightning.callbacks.signals import NOTICE, GracefulStop
 from vit_lightning.data.datamodule import start_worker
 
 
@@ -49,7 +49,7 @@ def trainer() -> Trainer:
         accelerator="cpu",
         max_epochs=1,
         logger=False,
-        callbacks=[DeferredInterrupt()],
+        callbacks=[GracefulStop()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 NOTICE = b"\nstopping after this batch; Ctrl-C again stops at once\n"
 
 
-class DeferredInterrupt(Callback):
+class GracefulStop(Callback):
     """Ends a run that was sent Ctrl-C or SIGTERM when the batch is over; a second Ctrl-C does at once.
 
     Python raises KeyboardInterrupt wherever it happens to be: in the middle of a checkpoint's saving, or in a callback

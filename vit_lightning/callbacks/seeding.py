@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vit_lightning.data.datamodule import global_seed
 
 
-class OwnRandomness(Callback):
+class ProcessSeeding(Callback):
     """Reseeds torch where a process's dropout would repeat that of another, or a resumed run's that of its beginning.
 
     Lightning gives every process the same seed. A new run's first process goes on with the numbers that follow those

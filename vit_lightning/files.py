@@ -1,0 +1,38 @@
+"""Files that nobody ever sees half-written; no torch in here."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to; when the block is through, what was written takes the name in one step.
+
+    Whenever the process dies, the name stands for the old file or for the whole new one. The temporary name is no
+    other process's, so that two that write at once do not mix.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; then the old file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may keep the name and lose the bytes
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # it has its new name already, or there is another error to be told
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8 as `replacing` does.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; then the old file is as it was.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
