@@ -1,13 +1,14 @@
 """What several test files share."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from vit_lightning.data.demo import draw_demo
+from vit_lightning.module import ViTClassifier
 
 torch.set_num_threads(1)  # the tests' models are so small that more threads wait for each other
 
@@ -49,3 +50,15 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("frames")
     draw_demo(root, clips=24, size=(36, 64))
     return root
+
+
+@pytest.fixture
+def save_model() -> Callable[[ViTClassifier, Path], str]:
+    """Writes what a run's checkpoint holds of a model, without a run."""
+
+    def save(model: ViTClassifier, path: Path) -> str:
+        content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+        torch.save(content | {"datamodule_hyper_parameters": {}}, path)
+        return str(path)
+
+    return save

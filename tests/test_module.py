@@ -1,5 +1,6 @@
 """The LightningModule: scores against scikit-learn, optimizer steps against hand-worked values."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch.utils.data import DataLoader, TensorDataset
 
 from vit_lightning.module import ViTClassifier
 from vit_lightning.optim import warmup_cosine
+
+SaveModel = Callable[[ViTClassifier, Path], str]
 
 TINY: dict[str, Any] = {"num_classes": 4, "image_size": 8, "patch_size": 4, "dim": 16, "depth": 2, "heads": 2}
 
@@ -242,18 +244,6 @@ def test_balanced_weights_need_a_data_module_that_counts() -> None:
         trainer().fit(classifier(class_weights="balanced"), DataLoader(images(8), batch_size=8))
 
 
-def checkpoint_of(model: ViTClassifier, path: Path) -> str:
-    torch.save(
-        {
-            "state_dict": model.state_dict(),
-            "hyper_parameters": dict(model.hparams),
-            "datamodule_hyper_parameters": {},
-        },
-        path,
-    )
-    return str(path)
-
-
 def start_from(source: str, **changes: Any) -> ViTClassifier:
     """The model as it is when training begins."""
     model = classifier(init_from=source, **changes)
@@ -262,44 +252,15 @@ def start_from(source: str, **changes: Any) -> ViTClassifier:
     return model
 
 
-def test_training_starts_from_another_run_s_weights(tmp_path: Path) -> None:
+def test_training_starts_from_another_run_s_weights(tmp_path: Path, save_model: SaveModel) -> None:
     source = classifier(init="article")
-    model = start_from(checkpoint_of(source, tmp_path / "a.ckpt"))
+    model = start_from(save_model(source, tmp_path / "a.ckpt"))
     torch.testing.assert_close(model.net.state_dict(), source.net.state_dict())
 
 
-def test_other_classes_get_a_fresh_head_and_another_size_resampled_positions(tmp_path: Path) -> None:
-    source = classifier(init="article", class_names=["a", "b"], num_classes=None)
-    model = classifier(init_from=checkpoint_of(source, tmp_path / "a.ckpt"), image_size=(12, 16), num_classes=3)
-    fresh = {name: tensor.clone() for name, tensor in model.net.head.state_dict().items()}
-    model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
-    theirs, ours = source.net.state_dict(), model.net.state_dict()
-    for name, tensor in ours.items():
-        if name.startswith("head."):
-            torch.testing.assert_close(tensor, fresh[name.removeprefix("head.")])
-        elif name == "position_embedding":
-            expected = resample_abs_pos_embed(theirs[name], [3, 4], old_size=[2, 2], num_prefix_tokens=1)
-            torch.testing.assert_close(tensor, expected)
-        else:
-            torch.testing.assert_close(tensor, theirs[name])
-
-
-def test_same_number_of_other_classes_gets_a_fresh_head_too(tmp_path: Path) -> None:
-    source = classifier(init="article", class_names=["a", "b", "c", "d"])
-    model = classifier(class_names=["a", "b", "c", "e"], init_from=checkpoint_of(source, tmp_path / "a.ckpt"))
-    model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
-    assert (model.net.head.weight == 0).all()  # as `vit` begins it
-
-
-def test_weights_of_another_network_are_refused_with_what_would_fit(tmp_path: Path) -> None:
-    path = checkpoint_of(classifier(dim=32, heads=4), tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match=r"give --model.dim 32 --model.heads 4$"):
-        classifier().weights_from(path)
-
-
-def test_a_checkpoint_s_own_weights_win_over_those_to_start_from(tmp_path: Path) -> None:
+def test_a_checkpoint_s_own_weights_win_over_those_to_start_from(tmp_path: Path, save_model: SaveModel) -> None:
     """And the file that training started from is not looked for again."""
-    model = classifier(init_from=checkpoint_of(classifier(init="article"), tmp_path / "a.ckpt"))
+    model = classifier(init_from=save_model(classifier(init="article"), tmp_path / "a.ckpt"))
     fitting = trainer(max_epochs=1)
     data = DataLoader(images(8), batch_size=8)
     fitting.fit(model, data)

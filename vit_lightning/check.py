@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional
 
 from vit_lightning.callbacks.pictures import captioned, enlarged, sheet
+from vit_lightning.checkpoint import initial_weights
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.near_duplicates import SIDE, Thumbnails, distances
 from vit_lightning.data.scan import first_few
@@ -133,7 +134,8 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
     steps, batches = length(data, trainer)
     model = copy.deepcopy(model)
     if model.hparams["init_from"] is not None:
-        model.net.load_state_dict(model.weights_from(model.hparams["init_from"]), strict=False)
+        weights = initial_weights(Path(model.hparams["init_from"]), model.net, model.hparams)
+        model.net.load_state_dict(model.net.state_dict() | weights)
     fresh = model.hparams["init_from"] is None
     # Compiling takes longer than all of this.
     model.hparams.update(init_from=None, compile=False)

@@ -1,8 +1,12 @@
-"""What AdamW may shrink, and how the learning rate moves: plain functions, no Lightning."""
+"""AdamW, what it may shrink, and how its learning rate moves: plain functions, no Lightning."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 #: Parameters that are no matrix of a layer: shrinking them towards zero has no reason (big_vision, DeiT).
 NOT_DECAYED = ("class_token", "position_embedding")
@@ -50,3 +54,54 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int) -> float:
         return step / warmup_steps
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+def check_settings(*, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+    """Refuses what AdamW cannot work with.
+
+    Raises:
+        ValueError: The message names the number and where it has to lie.
+    """
+    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"betas are {list(betas)}; they are two numbers in [0, 1), as in [0.9,0.999]")
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        if value < 0.0:
+            raise ValueError(f"{name} is {value}; it has to be 0 or more")
+
+
+def build_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> AdamW:
+    """AdamW (Loshchilov & Hutter 2019) over the groups of `parameter_groups`.
+
+    Args:
+        model: What is trained.
+        settings: `lr`, `betas`, `weight_decay` and `decay_all`.
+        fused: One kernel for all parameters.
+    """
+    groups = parameter_groups(model, weight_decay=settings["weight_decay"], decay_all=settings["decay_all"])
+    return AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"]), fused=fused)
+
+
+def build_schedule(optimizer: Optimizer, settings: Mapping[str, Any], *, total_steps: int) -> LambdaLR:
+    """`warmup_cosine` with the `warmup_fraction` of the settings, to be stepped after each step of the optimizer."""
+    warmup_steps = round(settings["warmup_fraction"] * total_steps)
+    return LambdaLR(optimizer, lambda step: warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps))
+
+
+def update_settings(optimizer: Optimizer, schedule: Any, settings: Mapping[str, Any]) -> None:  # noqa: ANN401  # Lightning gives one of many
+    """Puts settings over those that a checkpoint's optimizer and schedule, which stays at its step, brought along."""
+    lr = settings["lr"]
+    schedule.base_lrs = [lr] * len(optimizer.param_groups)
+    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    for group, decay in zip(optimizer.param_groups, (settings["weight_decay"], 0.0), strict=False):
+        group |= {"lr": lr * factor, "initial_lr": lr, "betas": tuple(settings["betas"]), "weight_decay": decay}
+
+
+def clip_gradients(model: nn.Module, limit: float | None, algorithm: str | None) -> Tensor:
+    """Shortens all gradients together to a norm of at most `limit`, if there is one; gives the norm as it was, ().
+
+    Raises:
+        ValueError: An `algorithm` other than `norm`, which is meant where there is none.
+    """
+    if algorithm not in (None, "norm"):
+        raise ValueError(f"trainer.gradient_clip_algorithm is {algorithm!r}; this model clips by 'norm'")
+    return nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)

@@ -30,6 +30,7 @@ from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.callbacks.seeding import ProcessSeeding
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
+from vit_lightning.checkpoint import binding_arguments, changed_arguments, initial_weights, read_checkpoint
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
 from vit_lightning.data.scan import write_unreadable
@@ -44,7 +45,7 @@ from vit_lightning.hardware import (
     keep_memory,
 )
 from vit_lightning.inference import find_images
-from vit_lightning.module import ViTClassifier, read_checkpoint
+from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, log_to, set_up_logging
 from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, new_run_folder, now, read_status
 
@@ -52,12 +53,6 @@ log = logging.getLogger(__name__)
 
 #: Through this the processes that Lightning starts for further devices learn the run's folder.
 RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
-
-#: The model's arguments that are not the network's; the others cannot change once there are weights.
-OPTIMISATION = {
-    *("lr", "betas", "weight_decay", "decay_all", "warmup_fraction", "label_smoothing", "class_weights"),
-    *("dropout", "attention_dropout", "mlp_dropout", "drop_path", "init", "init_from", "compile"),
-}
 
 #: The data's arguments that say who trains and who is held out.
 SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", "group_by", "fold", "subset", "seed")
@@ -249,11 +244,9 @@ class ViTCLI(LightningCLI):
         self.options.ckpt_path = str(path)
         asked_for = self.options.model.as_dict()
         asked_for["num_classes"] = asked_for["num_classes"] or defaults["model.num_classes"]  # left out: the classes'
-        changed = [
-            f"{name} {asked_for[name]} (saved: {value})"
-            for name, value in checkpoint["hyper_parameters"].items()
-            if name not in OPTIMISATION and as_list(asked_for[name]) != as_list(value)
-        ]
+        saved = checkpoint["hyper_parameters"]
+        names = changed_arguments(asked_for, saved, [*binding_arguments(), "class_names"])
+        changed = [f"{name} {asked_for[name]} (saved: {saved.get(name)})" for name in names]
         if changed:  # some would load without an error and be another network
             raise ValueError(f"the weights in {path} belong to another model than asked for: {', '.join(changed)}")
         if self.resumed is not None:
@@ -389,7 +382,9 @@ class ViTCLI(LightningCLI):
             if self.resumed is not None and self.options.ckpt_path is not None:
                 self.keep_split(self.resumed.folder / "split.csv")
             if self.options.model.init_from is not None and self.options.ckpt_path is None:
-                self.model.weights_from(self.options.model.init_from)  # refused before there is a run
+                initial_weights(
+                    Path(self.options.model.init_from), self.model.net, self.model.hparams
+                )  # refused before there is a run
             if self.options.model.compile:
                 check_compiler(trainer.accelerator)
             if self.further:
@@ -656,11 +651,6 @@ def run_stem(configs: Sequence[Path]) -> str:
     if configs[0].name == "config.yaml":
         return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
     return configs[0].stem
-
-
-def as_list(value: object) -> object:
-    """Tuples as lists: a checkpoint and a parser may disagree on which."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def absolute(split: object) -> object:

@@ -6,38 +6,23 @@ B batch, C channels, H W image height and width, P patch side, N tokens, D width
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class Dropout(nn.Module):
-    """Sets a random share of the numbers to 0 and scales the others up so that the mean stays (Srivastava et al. 2014).
-
-    On a CPU, torch's own draws a number for each, which took three tenths of a training step. Here the four 16-bit
-    words of one 64-bit number decide four, so that the rate is right to 1 / 65536.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape; in evaluation x itself."""
-        if not self.training or self.rate == 0.0:
-            return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.rate)
-        count, dropped = x.numel(), min(round(self.rate * 2**16), 2**16 - 1)
-        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = torch.ge(words[:count].view(x.shape), dropped - 2**15, out=torch.empty_like(x))  # 0.0 or 1.0
-        return x * kept.mul_(2**16 / (2**16 - dropped))
-
-    def extra_repr(self) -> str:
-        """The rate, for `print(model)`."""
-        return f"rate={self.rate}"
+from vit_lightning.models.layers import (
+    FREE,
+    Dropout,
+    DropPath,
+    Rate,
+    check_choice,
+    check_rates,
+    check_sizes,
+    height_and_width,
+    patch_grid,
+)
 
 
 class PatchEmbedding(nn.Module):
@@ -127,25 +112,6 @@ class MLP(nn.Module):
         return self.dropout(self.contract(x))
 
 
-class DropPath(nn.Module):
-    """Leaves a residual branch out for a random share of the images (stochastic depth, Huang et al. 2016)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D); in training, what is kept is scaled up so that the mean stays the same."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        return x * x.new_empty(len(x), 1, 1).bernoulli_(keep).div_(keep)
-
-    def extra_repr(self) -> str:
-        """The rate, for `print(model)`."""
-        return f"rate={self.rate}"
-
-
 class EncoderBlock(nn.Module):
     """One pre-norm block of the encoder, equations 2 and 3."""
 
@@ -201,51 +167,25 @@ class VisionTransformer(nn.Module):
         depth: int = 6,
         heads: int = 8,
         mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        mlp_dropout: float = 0.0,
-        drop_path: float = 0.0,
+        dropout: Rate = 0.0,
+        attention_dropout: Rate = 0.0,
+        mlp_dropout: Rate = 0.0,
+        drop_path: Rate = 0.0,
         pool: Literal["cls", "gap"] = "cls",
-        init: Literal["vit", "article"] = "vit",
+        init: Annotated[Literal["vit", "article"], FREE] = "vit",
     ) -> None:
         super().__init__()
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        sizes = {
-            "num_classes": num_classes,
-            "image height": height,
-            "image width": width,
-            "patch_size": patch_size,
-            "in_channels": in_channels,
-            "dim": dim,
-            "depth": depth,
-            "heads": heads,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it has to be at least 1")
-        for name, side in (("height", height), ("width", width)):
-            if side % patch_size:
-                nearest = max(1, round(side / patch_size)) * patch_size
-                raise ValueError(
-                    f"image {name} {side} is not divisible by patch_size {patch_size}; the nearest that is: {nearest}"
-                )
-        if int(dim * mlp_ratio) < 1:
+        height, width = height_and_width(image_size)
+        check_sizes({"num_classes": num_classes, "image height": height, "image width": width})
+        check_sizes({"patch_size": patch_size, "in_channels": in_channels, "dim": dim, "depth": depth, "heads": heads})
+        check_rates(dropout=dropout, attention_dropout=attention_dropout, mlp_dropout=mlp_dropout, drop_path=drop_path)
+        check_choice("pool", pool, ("cls", "gap"))
+        check_choice("init", init, ("vit", "article"))
+        if not 1 <= dim * mlp_ratio < math.inf:
             raise ValueError(f"mlp_ratio {mlp_ratio} leaves dim {dim} no hidden unit; it has to be at least 1 / dim")
-        rates = {
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "mlp_dropout": mlp_dropout,
-            "drop_path": drop_path,
-        }
-        for name, rate in rates.items():
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} is {rate}; a rate lies in [0, 1)")
-        for name, choice, known in (("pool", pool, ("cls", "gap")), ("init", init, ("vit", "article"))):
-            if choice not in known:
-                raise ValueError(f"{name} is {choice!r}; choose {known[0]!r} or {known[1]!r}")
 
         self.image_shape = (in_channels, height, width)
-        self.grid = (height // patch_size, width // patch_size)
+        self.grid = patch_grid(image_size, patch_size)
         self.pool = pool
         tokens = self.grid[0] * self.grid[1] + (pool == "cls")
 
@@ -293,7 +233,7 @@ class VisionTransformer(nn.Module):
         """Equation 1: (B, C, H, W) -> (B, N, D), or (B, N + 1, D) with the class token, which comes first."""
         x = self.patch_embedding(x)
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.dropout(x + self.position_embedding)
 
     def classify(self, x: Tensor) -> Tensor:
@@ -335,22 +275,3 @@ class VisionTransformer(nn.Module):
         if one:
             logits, maps = logits[0], [attention[0] for attention in maps]
         return (logits, maps) if return_attention else logits
-
-
-def resample_positions(positions: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
-    """Position embeddings for an image of another size, by bicubic interpolation over the grid (section 3.2).
-
-    Args:
-        positions: (1, N, D) for the patches row by row, or (1, N + 1, D) with the class token's first.
-        grid: Rows and columns of patches that they were learnt on, with product N.
-        new_grid: Rows and columns that are wanted, with product M.
-
-    Returns:
-        (1, M, D) or (1, M + 1, D); the class token's position stays as it is.
-    """
-    if grid == new_grid:
-        return positions
-    extra = positions.shape[1] - grid[0] * grid[1]
-    patches = positions[:, extra:].reshape(1, *grid, -1).permute(0, 3, 1, 2)  # 1 D rows columns
-    patches = F.interpolate(patches, size=new_grid, mode="bicubic", antialias=True)
-    return torch.cat([positions[:, :extra], patches.flatten(2).transpose(1, 2)], dim=1)

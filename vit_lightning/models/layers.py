@@ -1,0 +1,148 @@
+"""What the Vision Transformer is built with that is not of its paper: dropouts, resampling, and checks of arguments."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Marks an argument of a network that its weights do not depend on: it may change while they stay.
+FREE = "free of the weights"
+
+#: A share of what is dropped in training, in [0, 1).
+Rate = Annotated[float, FREE]
+
+
+class Dropout(nn.Module):
+    """Sets a random share of the numbers to 0 and scales the others up so that the mean stays (Srivastava et al. 2014).
+
+    On a CPU, torch's own draws a number for each, which took three tenths of a training step. Here the four 16-bit
+    words of one 64-bit number decide four, so that the rate is right to 1 / 65536.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; in evaluation x itself."""
+        if not self.training or self.rate == 0.0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.rate)
+        count, dropped = x.numel(), min(round(self.rate * 2**16), 2**16 - 1)
+        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = torch.ge(words[:count].view(x.shape), dropped - 2**15, out=torch.empty_like(x))  # 0.0 or 1.0
+        return x * kept.mul_(2**16 / (2**16 - dropped))
+
+    def extra_repr(self) -> str:
+        """The rate, for `print(model)`."""
+        return f"rate={self.rate}"
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for a random share of the images (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D); in training, what is kept is scaled up so that the mean stays the same."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The rate, for `print(model)`."""
+        return f"rate={self.rate}"
+
+
+def resample_positions(positions: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Position embeddings for an image of another size, by bicubic interpolation over the grid (section 3.2).
+
+    Args:
+        positions: (1, N, D) for the patches row by row, or (1, N + 1, D) with the class token's first.
+        grid: Rows and columns of patches that they were learnt on, with product N.
+        new_grid: Rows and columns that are wanted, with product M.
+
+    Returns:
+        (1, M, D) or (1, M + 1, D); the class token's position stays as it is.
+    """
+    if grid == new_grid:
+        return positions
+    extra = positions.shape[1] - grid[0] * grid[1]
+    patches = positions[:, extra:].reshape(1, *grid, -1).permute(0, 3, 1, 2)  # 1 D rows columns
+    patches = F.interpolate(patches, size=new_grid, mode="bicubic", antialias=True)
+    return torch.cat([positions[:, :extra], patches.flatten(2).transpose(1, 2)], dim=1)
+
+
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Both sides in pixels, of a size that is one number where the image is square."""
+    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+
+
+def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+        ValueError: A side of the image is no multiple of the patch's.
+    """
+    height, width = height_and_width(image_size)
+    for name, side in (("height", height), ("width", width)):
+        if side % patch_size:
+            nearest = max(1, round(side / patch_size)) * patch_size
+            raise ValueError(
+                f"image {name} {side} is not divisible by patch_size {patch_size}; the nearest that is: {nearest}"
+            )
+    return height // patch_size, width // patch_size
+
+
+def check_sizes(sizes: dict[str, int]) -> None:
+    """Refuses sizes below 1.
+
+    Raises:
+        ValueError: The message names the first one.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it has to be at least 1")
+
+
+def check_rates(**rates: float) -> None:
+    """Refuses rates outside of [0, 1).
+
+    Raises:
+        ValueError: The message names the first one.
+    """
+    for name, rate in rates.items():
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} is {rate}; a rate lies in [0, 1)")
+
+
+def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:
+    """Refuses what is not one of the known choices.
+
+    Raises:
+        ValueError: The message lists them.
+    """
+    if choice not in known:
+        raise ValueError(f"{name} is {choice!r}; choose {' or '.join(map(repr, known))}")
+
+
+def name_classes(class_names: list[str] | None, num_classes: int | None) -> list[str]:
+    """The classes' names; their numbers where only the number of classes is given.
+
+    Raises:
+        ValueError: Neither is given, or they do not agree.
+    """
+    if class_names is None and num_classes is None:
+        raise ValueError("the model needs its classes: give model.class_names or model.num_classes")
+    names = [str(index) for index in range(num_classes or 0)] if class_names is None else class_names
+    if num_classes is not None and num_classes != len(names):
+        raise ValueError(
+            f"model.num_classes is {num_classes}, but there are {len(names)} classes: {', '.join(names)}; leave "
+            "num_classes out, or give the data those classes"
+        )
+    return names
