@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vit_lightning.data import near_duplicates
 from vit_lightning.data.images import load_image
 from vit_lightning.data.near_duplicates import distances, duplicate_groups, read_thumbnails
 
