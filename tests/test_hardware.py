@@ -75,7 +75,7 @@ def test_further_processes_take_the_first_one_s_choice(
     frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their own timing might come out otherwise."""
-    from vit_lightning.training_cli import ViTCLI
+    from vit_lightning.commands.fit import Fit
 
     seen: list[object] = []
 
@@ -91,7 +91,7 @@ def test_further_processes_take_the_first_one_s_choice(
         monkeypatch.setenv(PRECISION_VARIABLE, "bf16-mixed")
         monkeypatch.setenv("LOCAL_RANK", rank)
         with pytest.raises(ValueError, match="seen"):
-            ViTCLI(["fit", *TINY, f"--data.root={frames}"])
+            Fit([*TINY, f"--data.root={frames}"])
     assert seen == ["32-true", "bf16-mixed"]
 
 

@@ -9,18 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vit_lightning.runs import (
-    Run,
-    find_checkpoint,
-    find_runs,
-    main,
-    new_run_folder,
-    now,
-    print_runs,
-    read_status,
-    show_run,
-    write_status,
-)
+from vit_lightning.commands.runs import main, print_runs, show_run
+from vit_lightning.runs import Run, find_checkpoint, find_runs, new_run_folder, now, read_status, write_status
 
 
 @pytest.fixture

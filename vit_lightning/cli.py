@@ -1,6 +1,7 @@
 """The command line's front door: help, listings and mistakes are answered before torch is imported."""
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -60,13 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(command, COMMANDS, n=1)
             instead = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
             raise ValueError(f"there is no command {command!r}; {instead}")
-        if command == "runs":
-            from vit_lightning import runs
-
-            return runs.main(words[1:])
-        from vit_lightning import training_cli
-
-        return training_cli.run(words)
+        module = importlib.import_module(f"vit_lightning.commands.{command}")  # torch, unless it is `runs`
+        status: int = module.main(words[1:])
+        return status
     except KeyboardInterrupt:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes of a run says it
             print("stopped by Ctrl-C", file=sys.stderr)

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -71,6 +72,21 @@ def explain(message: str, options: Sequence[str]) -> str:
     return message
 
 
+class ConfigLoader(yaml.SafeLoader):
+    """Reads YAML, but refuses a key that stands twice: YAML's own reader silently keeps the later one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys all differ."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in lines:
+                    raise ValueError(f"`{key.value}:` stands in line {lines[key.value]} and again in line {line}")
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def check_configs(words: Sequence[str]) -> None:
     """Opens every config that a command names, since the parser's own errors do not say in which file they are.
 
@@ -79,32 +95,43 @@ def check_configs(words: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: A file is missing, or is a folder.
-        ValueError: A file is no YAML, or holds something else than sections.
+        ValueError: A file is no YAML, holds something else than sections, or holds one of them twice.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for place, word in enumerate(words):
         option, equals, value = word.partition("=")
-        name = value if equals else following
-        if option not in ("-c", "--config") or not name or name.startswith("-"):
-            continue
-        path = Path(name).expanduser()
-        if not path.is_file():
-            found = "is a folder" if path.is_dir() else "does not exist"
-            raise FileNotFoundError(f"the config {name} {found}; give a YAML file such as configs/demo.yaml")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.MarkedYAMLError as error:
-            line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"the config {name} is no YAML: it is no plain text") from error
-        if not isinstance(content, dict):
-            raise ValueError(  # noqa: TRY004  # what a file holds is a value
-                f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
-                "configs/demo.yaml"
+        name = value if equals else "".join(words[place + 1 : place + 2])
+        if option in ("-c", "--config") and name and not name.startswith("-"):
+            check_config(name)
+
+
+def check_config(name: str) -> None:
+    """Opens one config.
+
+    Raises:
+        FileNotFoundError: It is missing, or is a folder.
+        ValueError: It is no YAML, holds something else than sections, or holds one of them twice.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"the config {name} {found}; give a YAML file such as configs/demo.yaml")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), ConfigLoader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"the config {name} is no YAML: it is no plain text") from error
+    except ValueError as error:
+        raise ValueError(f"in the config {name} {error}; put what belongs together under one") from error
+    if not isinstance(content, dict):
+        raise ValueError(  # noqa: TRY004  # what a file holds is a value
+            f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
+            "configs/demo.yaml"
+        )
+    for section in ("trainer", "model", "data"):
+        if section in content and not isinstance(content[section], dict):
+            raise ValueError(  # what a file holds is a value
+                f"the section `{section}` of the config {name} holds no settings; expected lines such as "
+                "`depth: 6` below `model:`, or none at all"
             )
-        for section in ("trainer", "model", "data"):
-            if section in content and not isinstance(content[section], dict):
-                raise ValueError(  # what a file holds is a value
-                    f"the section `{section}` of the config {name} holds no settings; expected lines such as "
-                    "`depth: 6` below `model:`, or none at all"
-                )

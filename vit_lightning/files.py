@@ -1,6 +1,7 @@
 """Files that nobody ever sees half-written; no torch in here."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,3 +37,22 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_folder(folder: Path, what: str, instead: str) -> None:
+    """Makes a folder and tries to write in it, before something is computed that is to be kept there.
+
+    Args:
+        folder: Made where it is missing.
+        what: That which is to be kept, for the message.
+        instead: What to do where it cannot be.
+
+    Raises:
+        ValueError: The folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{what} cannot be written to {folder} ({error.strerror}); {instead}") from error

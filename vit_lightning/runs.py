@@ -2,11 +2,12 @@
 
 import difflib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from vit_lightning.files import write_text
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
@@ -82,9 +83,7 @@ def read_status(path: Path) -> dict[str, Any]:
 
 def write_status(folder: Path, status: dict[str, Any]) -> None:
     """Replaces `status.json` in one step, so that a reader never sees half of it."""
-    temporary = folder / ".status.json"
-    temporary.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / "status.json")
+    write_text(folder / "status.json", json.dumps(status, indent=2) + "\n")
 
 
 def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
@@ -166,96 +165,6 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
             return folder
 
 
-def print_runs(logs: Path) -> None:
-    """Prints all runs as a table, grouped by data and kind of split, best validation accuracy first."""
-    from rich import box, get_console
-    from rich.table import Table
-    from rich.text import Text
-
-    runs = find_runs(logs)
-    console = get_console()
-    if not runs:
-        console.print(f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml", soft_wrap=True)
-        return
-    groups: dict[tuple[str | None, str | None], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.comparable, []).append(run)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    table.add_column("run", overflow="fold", width=min(20, max(3, *(len(run.name) for run in runs))))
-    table.add_column("state", no_wrap=True)
-    table.add_column("data", overflow="fold")
-    table.add_column("split", overflow="fold")
-    for column in ("epochs", "val/acc", "started"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for group in groups.values():
-        for run in sorted(group, key=lambda run: -1.0 if run.best_acc is None else run.best_acc, reverse=True):
-            data, split = run.status.get("data") or {}, run.status.get("split") or {}
-            accuracy = "" if run.best_acc is None else f"{run.best_acc:.4f}"
-            epochs = f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
-            started = str(run.status.get("started", ""))[5:16].replace("T", " ")
-            cells = (run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
-            table.add_row(*(Text(str(cell)) for cell in cells))
-        table.add_section()
-    console.print(table)
-
-
-def show_run(run: str, logs: Path) -> None:
-    """Prints what one run's `status.json` says, a line a fact.
-
-    Raises:
-        FileNotFoundError: There is no such run.
-    """
-    from rich import get_console
-
-    if run == "best":
-        run = str(find_checkpoint(run, logs)[0])
-    found = find_run(run, logs)
-    if not found.status:
-        raise FileNotFoundError(f"{found.folder} is no run: it has no status.json that can be read; `runs` lists them")
-    get_console().print(str(found.folder), soft_wrap=True, highlight=False, markup=False)
-    for key, value in found.status.items():
-        text = ", ".join(f"{name} {entry}" for name, entry in value.items()) if isinstance(value, dict) else value
-        get_console().print(f"  {key:<11} {text}", soft_wrap=True, highlight=False, markup=False)
-
-
 def now() -> str:
     """The time as ISO 8601 with its zone, in seconds."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`runs`, `runs show RUN` and `runs compare RUN RUN`.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        ValueError: Words that are no options of it.
-        FileNotFoundError: There is no such run.
-    """
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise ValueError(f"{message}; see `runs --help`")
-
-    parser = Parser(prog="cli.py runs", description="List the runs, show one of them, or compare two.")
-    parser.add_argument(
-        "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="show RUN | compare RUN RUN")
-    show = commands.add_parser("show", help="what one run did")
-    show.add_argument("run", metavar="RUN", help="a run's name or folder")
-    compare = commands.add_parser("compare", help="whether two runs that were tested really differ")
-    text = "a run's name or folder; of folds, any of them: those with the same config are taken together"
-    compare.add_argument("runs", metavar="RUN", nargs=2, help=text)
-    options = parser.parse_args(arguments)
-    if options.command == "show":
-        show_run(options.run, options.logdir)
-    elif options.command == "compare":
-        from vit_lightning.evaluation.compare import compare_runs, print_comparison
-
-        print_comparison(compare_runs(options.runs[0], options.runs[1], options.logdir))
-    else:
-        print_runs(options.logdir)
-    return 0

@@ -207,31 +207,3 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
         return {row["path"]: (row["group"], row["label"], row["predicted"]) for row in rows}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error
-
-
-def print_comparison(found: Comparison) -> None:
-    """Prints it: the two scores, their difference with its interval, and in words whether it is real."""
-    from rich import get_console
-
-    def show(text: str) -> None:
-        get_console().print(text, soft_wrap=True, highlight=False, markup=False)
-
-    grouped = "images, each by itself" if found.groups == found.images else f"images in {found.groups} groups"
-    show(f"{found.images} {grouped}, scored by both")
-    for name, accuracy, f1 in zip(found.names, found.accuracy, found.macro_f1, strict=True):
-        show(f"  acc {accuracy:.4f}  macro-F1 {f1:.4f}  {name}")
-    scores = (
-        ("acc", found.accuracy, found.accuracy_difference, found.p),
-        ("macro-F1", found.macro_f1, found.macro_f1_difference, None),
-    )
-    for score, (before, after), interval, p in scores:
-        line = f"{score} {after - before:+.4f}"
-        if interval is not None:
-            line += f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
-        show(line + (f", p {p:.3f}" if p is not None else ""))
-    if found.accuracy_difference is None:
-        show("all images are of one group: whether the difference is real cannot be said")
-    elif found.real:
-        show(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
-    else:
-        show("the difference may be chance")

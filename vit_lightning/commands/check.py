@@ -1,0 +1,38 @@
+"""`check`: looks for mistakes before an hour is spent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vit_lightning.commands.model_command import ModelCommand, run_command
+from vit_lightning.commands.run_folder import run_stem
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Goes through the debugging list; gives the exit status, 1 after a failure."""
+    return run_command(Check, arguments)
+
+
+class Check(ModelCommand):
+    """Goes through the debugging list, with the options that `fit` would be given."""
+
+    name = "check"
+    purpose = (
+        "Looks for what is known to go wrong with data, model and settings, in about a minute; nothing is trained."
+    )
+
+    def before_instantiate_classes(self) -> None:
+        """Weights to start from may be a run's."""
+        self.find_initial_weights()
+        super().before_instantiate_classes()
+
+    def trainer_settings(self) -> dict[str, Any]:
+        """One device tells as much as all."""
+        return super().trainer_settings() | {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+
+    def execute(self) -> int:
+        """Prints what is found; the pictures lie beside the runs."""
+        from vit_lightning import check  # a tenth of a second, needed only here
+
+        folder = self.logs / "check" / run_stem([Path(str(path)) for path in self.options.config or []])
+        return int(not check.run(self.model, self.datamodule, self.trainer, folder))

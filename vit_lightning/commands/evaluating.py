@@ -1,0 +1,75 @@
+"""What the commands share that use a trained model."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from vit_lightning.commands.model_command import ModelCommand
+from vit_lightning.hardware import device_name
+from vit_lightning.runs import find_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class EvaluationCommand(ModelCommand):
+    """A command that uses a trained model: --run says which."""
+
+    using = True
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.checkpoint_words = ""
+        super().__init__(arguments)
+
+    def add_options(self, parser: LightningArgumentParser) -> None:
+        """--run, which Lightning calls --ckpt_path."""
+        text = "A run's name, its folder, a .ckpt file or `best`; left out, the latest finished run."
+        parser.add_argument("--run", type=str, default=None, help=text)
+        parser.add_argument("--ckpt_path", type=str, default=None, help="The same as --run, by Lightning's name.")
+
+    def find_checkpoint(self) -> Path | None:
+        """The checkpoint that is asked for, and in `checkpoint_words` what it is.
+
+        Raises:
+            FileNotFoundError: There is no such run or file.
+            ValueError: Two are asked for.
+        """
+        asked = self.options.ckpt_path
+        if self.options.run is not None:
+            if asked is not None:
+                raise ValueError(f"--run {self.options.run} and --ckpt_path {asked} both name a checkpoint; give one")
+            asked = self.options.run
+        path, self.checkpoint_words = find_checkpoint(asked, self.logs)
+        return path
+
+    def say_where(self, folder: Path) -> None:
+        """Says where the results of a checkpoint go that belongs to no run."""
+        if self.run_folder is None and not self.options.output:
+            log.info(
+                "%s is in no run's folder: results go to %s (or --output)", self.options.ckpt_path, folder.absolute()
+            )
+
+
+def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -> None:
+    """Runs one evaluation and prints its scores as one line.
+
+    Args:
+        command: Its data is split.
+        part: What is scored, in words.
+        evaluate: The Trainer's `validate` or `test`.
+
+    Raises:
+        ValueError: There is nothing to score.
+    """
+    images = len(command.datamodule.part(part))
+    if not images:
+        raise ValueError("the run's split holds no image out: there is nothing to score it on; give --data.split")
+    log.info("%s on %s", command.checkpoint_words, device_name(command.trainer))
+    scores = evaluate(command.model, datamodule=command.datamodule, ckpt_path=command.options.ckpt_path, verbose=False)
+    if not scores:
+        raise ValueError("no batch was scored; is a trainer.limit_..._batches 0?")
+    values = {name.partition("/")[2]: value for name, value in scores[0].items()}
+    text = " ".join(f"{name} {values[name]:.4f}" for name in ("acc", "f1", "loss"))
+    log.info("%s images %d: %s", part, images, text)

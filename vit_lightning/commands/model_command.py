@@ -1,0 +1,288 @@
+"""What the commands share that train or use a model: parsing, the checkpoint, and a Trainer that suits the machine."""
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from vit_lightning.callbacks.signals import GracefulStop
+from vit_lightning.callbacks.terminal import EpochBar
+from vit_lightning.checkpoint import binding_arguments, changed_arguments, read_checkpoint
+from vit_lightning.cli_errors import check_configs, explain
+from vit_lightning.commands.options import OptionParser
+from vit_lightning.commands.resuming import absolute
+from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, fitting_precision, keep_memory
+from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import is_terminal, set_up_logging
+from vit_lightning.runs import LOG_FOLDER, find_checkpoint
+
+log = logging.getLogger(__name__)
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 50,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+}
+
+
+class ModelCommand(LightningCLI):
+    """A LightningCLI over `ViTClassifier` and `ImageDataModule`; each command is a subclass with its own deed.
+
+    The constructor parses, lets the checkpoint's hyper-parameters be the defaults, and builds model, data and Trainer;
+    `execute` does the deed. LightningCLI's own subcommands are not used: they build the parsers of all commands for
+    one of them, and know Trainer's methods only.
+
+    Args:
+        arguments: What follows the command's name.
+    """
+
+    name: ClassVar[str]
+    purpose: ClassVar[str]
+    #: Whether it uses a trained model, and so needs a checkpoint.
+    using: ClassVar[bool] = False
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = list(arguments)
+        self.run_folder: Path | None = None  # of the run that the checkpoint belongs to
+        check_configs(self.arguments)
+        super().__init__(
+            ViTClassifier,
+            ImageDataModule,
+            args=self.arguments,
+            save_config_callback=None,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=0,
+            parser_class=OptionParser,
+            parser_kwargs={
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "purpose": self.purpose,
+                "using": self.using,
+                "usage": f"cli.py {self.name} [--config FILE ...] [--SECTION.OPTION VALUE ...]",
+            },
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    # What a command adds
+
+    def add_options(self, parser: LightningArgumentParser) -> None:
+        """Adds the options of this command alone."""
+
+    def own_callbacks(self) -> list[Callback]:
+        """Callbacks of this command beside those of all."""
+        return []
+
+    def trainer_settings(self) -> dict[str, Any]:
+        """What this command has the Trainer be built with, whatever was asked for."""
+        return {"enable_checkpointing": False}
+
+    def execute(self) -> int:
+        """Does what the command is for; gives the exit status."""
+        raise NotImplementedError
+
+    # Parsing
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options of this command and of several; the model's image size is the data's."""
+        parser.add_argument("--help-all", action="store_true", help="Show this help with all options of Lightning's.")
+        self.add_options(parser)
+        parser.link_arguments("model.image_size", "data.image_size")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # Lightning's signature
+        """Parses without Lightning's warning that `sys.argv` has words too.
+
+        Raises:
+            ValueError: An option that does not exist, or a value that does not fit.
+        """
+        if "--help-all" in args:
+            assert isinstance(parser, OptionParser), "the parser_class above"
+            parser.everything = True
+            args = ["--help"]
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            options = [
+                option for action in parser._actions for option in action.option_strings if option.startswith("--")
+            ]
+            raise ValueError(explain(str(error), options)) from error
+
+    @property
+    def options(self) -> Any:  # noqa: ANN401  # jsonargparse's Namespace: attributes by the parser's making
+        """The parsed options."""
+        return self.config
+
+    @property
+    def further(self) -> bool:
+        """Whether another process keeps this run's record."""
+        return is_further_process(self.options.trainer)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of runs."""
+        return Path(self.options.trainer.default_root_dir or ".") / LOG_FOLDER
+
+    def find_checkpoint(self) -> Path | None:
+        """The checkpoint that the command begins with, if any."""
+        return None
+
+    def _parse_ckpt_path(self) -> None:
+        """Makes the checkpoint's hyper-parameters the defaults and parses again, so that flags and configs win.
+
+        Lightning's own way lets the checkpoint override explicit flags, and evaluates random weights where a
+        checkpoint is not found.
+        """
+        path = self.find_checkpoint()
+        if path is None:
+            return
+        checkpoint = read_checkpoint(path)
+        saved, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+        defaults = {f"model.{name}": value for name, value in saved.items()}
+        defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
+        if self.using and path.parent.name == "checkpoints":
+            self.run_folder = path.parent.parent
+            used_split = self.run_folder / "split.csv"
+            if used_split.is_file():  # images that came to the folder since then stay out of the score
+                defaults |= {"data.split": str(used_split), "data.subset": None}
+        self.parser.set_defaults(defaults)
+        self.parse_arguments(self.parser, self.arguments)
+        self.options.ckpt_path = str(path)
+        model = self.options.model.as_dict()
+        model["num_classes"] = model["num_classes"] or saved["num_classes"]  # left out: the classes'
+        changed = changed_arguments(model, saved, [*binding_arguments(), "class_names"])
+        if changed:  # some would load without an error and be another network
+            words = ", ".join(f"{name} {model[name]} (saved: {saved.get(name)})" for name in changed)
+            raise ValueError(f"the weights in {path} belong to another model than asked for: {words}")
+        self.take_checkpoint(checkpoint)
+
+    def take_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Looks at the checkpoint before anything is built."""
+
+    # Building
+
+    def before_instantiate_classes(self) -> None:
+        """Paths as they are from any working folder, and the classes: the data's, or the model's held against them."""
+        if self.further:
+            set_up_logging(quiet=True)
+        model, data = self.options.model, self.options.data
+        check_trainer(self.options.trainer)
+        if data.root == "":
+            raise ValueError("data.root is empty; give the folder that holds the class folders")
+        for name in ("root", "cache_dir"):
+            if data[name] is not None:
+                data[name] = str(Path(data[name]).expanduser().resolve())
+        data.split, data.group_by = absolute(data.split), absolute(data.group_by)
+        if not self.needs_data():
+            return
+        found = find_classes(data.source, data.root)
+        if model.class_names is None:
+            model.class_names = found
+        elif list(model.class_names) != found:
+            raise ValueError(
+                f"the model's classes are {', '.join(model.class_names)}, but the data's are {', '.join(found)}; give "
+                "the data that belongs to the model, or leave model.class_names out to train a new one"
+            )
+
+    def needs_data(self) -> bool:
+        """Whether the data set has to be there."""
+        return True
+
+    def find_initial_weights(self) -> None:
+        """Has `model.init_from` be a checkpoint's path, also where a run was named."""
+        if self.options.model.init_from is not None:
+            self.options.model.init_from = str(find_checkpoint(self.options.model.init_from, self.logs)[0].resolve())
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
+        """The Trainer, with the precision and the progress bar that suit where it runs."""
+        asked = self.config_init.trainer
+        settings: dict[str, Any] = {"enable_model_summary": False, "logger": asked.logger or False}
+        plugins = asked.plugins if isinstance(asked.plugins, list) else [asked.plugins]
+        if asked.precision is None and not any(isinstance(plugin, Precision) for plugin in plugins):
+            told = os.environ.get(PRECISION_VARIABLE) if self.further else None
+            precision = told or fitting_precision(asked.accelerator)
+            settings["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
+        settings["plugins"] = [*(plugin for plugin in plugins if plugin is not None), AtomicCheckpointIO()]
+        callbacks: list[Callback] = [GracefulStop()]
+        if not is_terminal():
+            settings["enable_progress_bar"] = False
+        elif asked.enable_progress_bar is not False:
+            callbacks.append(EpochBar())
+        self.trainer_defaults["callbacks"] = [*callbacks, *self.own_callbacks()]
+        try:
+            trainer = super().instantiate_trainer(**settings | self.trainer_settings(), **kwargs)
+        except TypeError as error:  # how Lightning refuses values of a wrong type
+            raise ValueError(f"the trainer cannot be built: {error}") from error
+        self.datamodule.device_batch_size(trainer.world_size)
+        return trainer
+
+    def load_split(self, stage: str) -> None:
+        """Lists and splits the images before the Trainer does, to say early what is missing."""
+        if not self.further:
+            self.datamodule.prepare_data()
+        self.datamodule.setup(stage)
+
+
+def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespace
+    """Refuses what Lightning would find later, or answer with a trace.
+
+    Raises:
+        ValueError: The option and what it may be.
+    """
+    check_accelerator(asked.accelerator)
+    for option, least in (("accumulate_grad_batches", 1), ("check_val_every_n_epoch", 1), ("gradient_clip_val", 0)):
+        if (asked[option] if asked[option] is not None else least) < least:
+            raise ValueError(f"trainer.{option} is {asked[option]}; it has to be at least {least}")
+    if asked.gradient_clip_algorithm not in (None, "norm"):
+        raise ValueError(f"trainer.gradient_clip_algorithm is {asked.gradient_clip_algorithm}; expected norm")
+
+
+def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
+    """Builds a command and does its deed.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: A mistake in what was asked.
+        FileNotFoundError: A run, an image or the data is missing.
+    """
+    set_up_logging(quiet=is_further_process())
+    keep_memory()
+    try:
+        return command(arguments).execute()
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except SystemExit as end:
+        if end.code == 1:  # how Lightning ends after Ctrl-C; --help ends with 0
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+
+
+def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace
+    """Whether this process serves a further device of a run whose first process keeps the record.
+
+    Lightning starts such processes with a LOCAL_RANK, torchrun all of them with a RANK. SLURM's SLURM_PROCID, and
+    NODE_RANK, which one sets by hand, may be there without meaning this run: they count only where the trainer's
+    options ask for more than one device.
+    """
+    names = ["RANK", "LOCAL_RANK"]
+    if trainer is not None and (str(trainer.num_nodes), str(trainer.devices)) != ("1", "1"):
+        names += ["NODE_RANK", "SLURM_PROCID"]
+    return any(os.environ.get(name, "0") != "0" for name in names)

@@ -1,0 +1,80 @@
+"""`predict`: labels images with a run."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from vit_lightning.callbacks.predictions import PredictionWriter
+from vit_lightning.commands.evaluating import EvaluationCommand
+from vit_lightning.commands.model_command import run_command
+from vit_lightning.files import check_folder
+from vit_lightning.hardware import device_name
+from vit_lightning.inference import find_images
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Labels images; gives the exit status, 1 where some could not be read."""
+    return run_command(Predict, arguments)
+
+
+class Predict(EvaluationCommand):
+    """Labels the images asked for, or the run's held-out ones."""
+
+    name = "predict"
+    purpose = "Labels images with a run."
+
+    def add_options(self, parser: LightningArgumentParser) -> None:
+        """--run, --images, --output and --attention."""
+        super().add_options(parser)
+        text = "Files, folders or globs; left out, the run's held-out images."
+        parser.add_argument("--images", type=str, nargs="+", help=text)
+        text = "The CSV to write; left out, predictions/NNNN.csv in the run's folder."
+        parser.add_argument("--output", type=str, default=None, help=text)
+        text = "Also draw each image with the attention over it, into a folder beside the CSV."
+        parser.add_argument("--attention", action="store_true", help=text)
+
+    def needs_data(self) -> bool:
+        """To label pictures, a checkpoint is enough."""
+        return not self.options.images
+
+    def own_callbacks(self) -> list[Callback]:
+        """Writes the labels."""
+        self.writer = PredictionWriter(self.prediction_file(), self.model.class_names, attention=self.options.attention)
+        return [self.writer]
+
+    def prediction_file(self) -> Path:
+        """The file of this command: `--output`, or the next number in the run's folder (or here, for a lone file)."""
+        if self.options.output:
+            return Path(self.options.output).expanduser()
+        folder = (self.run_folder or Path()) / "predictions"
+        taken = [int(path.stem) for path in folder.glob("*.csv") if path.stem.isdigit()]
+        return folder / f"{max(taken, default=0) + 1:04}.csv"
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
+        """The Trainer, of one device."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.world_size > 1:
+            raise ValueError(f"predict runs on one device, not on {trainer.world_size}; leave trainer.devices out")
+        return trainer
+
+    def execute(self) -> int:
+        """Labels, and shows the first few."""
+        check_folder(self.writer.path.parent, "predictions", "give another file with --output")
+        self.say_where(self.writer.path.parent)
+        if self.options.images:
+            self.datamodule.predict_paths = find_images(self.options.images)
+        else:
+            self.load_split("predict")
+            if not self.datamodule.part("test", "val"):
+                raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
+        log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
+        self.trainer.predict(
+            self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path, return_predictions=False
+        )
+        return int(self.writer.unreadable > 0)

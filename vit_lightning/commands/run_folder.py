@@ -1,0 +1,87 @@
+"""The folder of a run that is being trained: taken by one process alone, and what is written before the first step."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vit_lightning.data.scan import write_unreadable
+from vit_lightning.data.splits import write_split
+from vit_lightning.files import write_text
+from vit_lightning.runs import new_run_folder
+
+#: Through this the processes that Lightning starts for further devices learn the run's folder.
+RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
+
+
+class RunFolder:
+    """A run's folder, which no other process may train in meanwhile.
+
+    Args:
+        path: An existing folder.
+        new: Whether it goes away again when nothing has run in it.
+
+    Raises:
+        ValueError: Another process trains the run, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, new: bool) -> None:
+        self.path = path
+        self.new = new
+        self.lock = FileLock(path / ".lock")
+        try:
+            self.lock.acquire(blocking=False)  # the system lets go of it however the process ends
+        except Timeout:
+            raise ValueError(f"run {path.name} is being trained by another process; wait for it, or stop it") from None
+        except OSError as error:
+            raise ValueError(
+                f"the run's folder {path} cannot be written ({error.strerror}); copy it elsewhere"
+            ) from error
+        os.environ[RUN_FOLDER_VARIABLE] = str(path)
+
+    def close(self) -> None:
+        """Lets other processes in; a new folder in which nothing has run goes away."""
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+        if self.new:
+            shutil.rmtree(self.path)
+
+    def describe(self, config: str, data: Any, class_names: Sequence[str]) -> None:  # noqa: ANN401
+        """Writes what is known before the first step: config, split and classes."""
+        write_text(self.path / "config.yaml", config)  # other processes of the run may be reading the old one
+        write_split(self.path / "split.csv", data.samples)
+        if data.unreadable:
+            table = self.path / "unreadable.csv"
+            write_unreadable(table, data.unreadable, append=table.is_file())  # of a resumed run
+        mapping = {str(index): name for index, name in enumerate(class_names)}
+        write_text(self.path / "class_mapping.json", json.dumps(mapping, indent=2) + "\n")
+
+
+def make_run_folder(logs: Path, name: str | None, configs: Sequence[Path]) -> RunFolder:
+    """The folder of a new run: `name`, or the first config's name and a number.
+
+    Raises:
+        ValueError: The name is taken or no plain name, or the folder cannot be made.
+    """
+    try:
+        path = new_run_folder(logs, name, run_stem(configs))
+    except OSError as error:
+        raise ValueError(
+            f"runs cannot be kept in {logs.absolute()} ({error.strerror}); give another folder with "
+            "--trainer.default_root_dir"
+        ) from error
+    return RunFolder(path, new=True)
+
+
+def run_stem(configs: Sequence[Path]) -> str:
+    """What a new run is called before its number: the first config's name, or for a run's config that run's."""
+    if not configs:
+        return "run"
+    if configs[0].name == "config.yaml":
+        return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
+    return configs[0].stem

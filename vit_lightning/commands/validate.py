@@ -1,0 +1,24 @@
+"""`validate`: scores a run on its validation images."""
+
+from collections.abc import Sequence
+
+from vit_lightning.commands.evaluating import EvaluationCommand, score
+from vit_lightning.commands.model_command import run_command
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scores; gives the exit status."""
+    return run_command(Validate, arguments)
+
+
+class Validate(EvaluationCommand):
+    """Scores a run on its validation images."""
+
+    name = "validate"
+    purpose = "Scores a run on its validation images."
+
+    def execute(self) -> int:
+        """Prints the scores."""
+        self.load_split("test")
+        score(self, "val", self.trainer.validate)
+        return 0
