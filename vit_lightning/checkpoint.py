@@ -28,11 +28,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def marked_arguments(module: type[nn.Module], mark: str) -> dict[str, bool]:
+    """The arguments of a constructor, and whether its signature gives each the mark (`FREE`, `FROM_START`)."""
+    hints = get_type_hints(module.__init__, include_extras=True)
+    del hints["return"]
+    return {name: get_origin(hint) is Annotated and mark in get_args(hint)[1:] for name, hint in hints.items()}
+
+
 def binding_arguments(network: type[nn.Module] = VisionTransformer) -> list[str]:
     """A network's arguments that its weights depend on: all that its signature does not mark as `FREE` of them."""
-    hints = get_type_hints(network.__init__, include_extras=True)
-    del hints["return"]
-    return [name for name, hint in hints.items() if not (get_origin(hint) is Annotated and FREE in get_args(hint)[1:])]
+    return [name for name, free in marked_arguments(network, FREE).items() if not free]
 
 
 def changed_arguments(wanted: Mapping[str, Any], saved: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -53,6 +53,10 @@ def explain(message: str, options: Sequence[str]) -> str:
         return f"there is no option {shown}; " + (f"did you mean {near}?" if near else "--help lists all")
     if valueless := re.search(r"argument (?:-\w/)?(--\S+): expected", message):
         return f"{valueless[1]} needs a value after it"
+    if requirement := re.search(r"class_path '[^']*?(\w+)': Requirement '([^']+)' not met", message):
+        return f"{requirement[1]} needs {requirement[2]}, which is not installed: pip install '{requirement[2]}'"
+    if problem := re.search(r"Problem with given class_path '([^']+)': (.+?)(?= - Expected| Given value|$)", message):
+        return f"{problem[1]} cannot be used: {problem[2]}"
     value = re.search(r'Parser key "([^"]+)": (.*)', message)
     if value and (found := re.search(r"(?:Got|Given) value:(.*)$", value[2])):
         shown = found[1].strip() or "empty"

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from vit_lightning.checkpoint import initial_weights, network_defaults
-from vit_lightning.models.layers import check_rates, name_classes
+from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.optim import build_optimizer, build_schedule, check_settings, clip_gradients, update_settings
 
@@ -64,11 +64,11 @@ class ViTClassifier(LightningModule):
         class_names: list[str] | None = None,
         num_classes: int | None = None,
         compile: bool = False,  # torch's own word
-        init_from: str | None = None,
+        init_from: Annotated[str | None, FROM_START] = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.05,
-        decay_all: bool = False,
+        decay_all: Annotated[bool, FROM_START] = False,
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | None = None,

@@ -18,7 +18,7 @@ from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
 from vit_lightning.callbacks.seeding import ProcessSeeding
 from vit_lightning.callbacks.terminal import print_summary
-from vit_lightning.checkpoint import initial_weights
+from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
 from vit_lightning.commands.resuming import check_resumed, latest_checkpoint
@@ -102,6 +102,8 @@ class Fit(ModelCommand):
         data, trainer = self.options.data, self.options.trainer
         if str(data.split).endswith(".csv") and data.fold is not None:
             raise ValueError(f"data.fold shares the images out, but {data.split} says who tests; leave one of them out")
+        if 0 in (trainer.max_epochs, trainer.max_steps):
+            raise ValueError("there is nothing to train: trainer.max_epochs and trainer.max_steps have to be above 0")
         if trainer.max_epochs == trainer.max_steps == -1 and not trainer.fast_dev_run:
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
         if self.options.ckpt_path is None:
@@ -164,7 +166,7 @@ class Fit(ModelCommand):
         """The run's record, pictures and checkpoints."""
         if self.run_folder is None:
             return []
-        self.history = History(self.run_folder, self.facts(), None if self.resumed is None else self.describe)
+        self.history = History(self.run_folder, self.facts(), self.begin)
         callbacks: list[Callback] = [self.history, ProcessSeeding(), TrainingImages(), HeldOutImages()]
         callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
         if self.options.trainer.enable_checkpointing is not False:
@@ -190,6 +192,17 @@ class Fit(ModelCommand):
         for key in ("config", "run", "resume", "ckpt_path", "help_all"):
             config.pop(key, None)
         self.folder.describe(self.parser.dump(config, skip_none=False), self.datamodule, self.model.class_names)
+
+    def begin(self) -> None:
+        """Brings the config up to date, now that training begins: a callback may have changed a setting."""
+        asked, settings = self.options.model, self.model.hparams
+        names = [name for name in settings if name != "num_classes"]  # left out, it is the classes'
+        changed = changed_arguments(settings, asked.as_dict(), names)
+        for name in changed:
+            log.info("model.%s is %s, by a callback (asked for: %s)", name, settings[name], asked[name])
+            asked[name] = settings[name]
+        if changed or self.resumed is not None:
+            self.describe()
 
     def record_baselines(self) -> None:
         """Computes what the split's score has to beat, for `status.json`."""

@@ -4,7 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from vit_lightning.checkpoint import read_checkpoint
+from vit_lightning.checkpoint import marked_arguments, read_checkpoint
+from vit_lightning.models.layers import FROM_START
+from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import Run
 
 log = logging.getLogger(__name__)
@@ -59,8 +61,8 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
         if done >= (trainer[limit] or -1) > 0:
             raise ValueError(f"run {run} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
     model = checkpoint["hyper_parameters"]
-    for option in ("decay_all", "init_from"):
-        if options.model[option] != model[option]:
+    for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
+        if fixed and options.model[option] != model[option]:
             raise ValueError(
                 f"run {run} began with model.{option} {model[option]}, which cannot be changed while it goes on; "
                 "leave it out, or start a new run"

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 #: Marks an argument of a network that its weights do not depend on: it may change while they stay.
 FREE = "free of the weights"
 
+#: Marks an argument of training that cannot change while a run goes on; the others can.
+FROM_START = "for the whole run"
+
 #: A share of what is dropped in training, in [0, 1).
 Rate = Annotated[float, FREE]
 
