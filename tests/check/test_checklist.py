@@ -42,7 +42,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Finding]:
         findings[finding.name] = finding
         tell(finding)
 
-    monkeypatch.setattr("vit_lightning.check.checklist.tell", keep)
+    monkeypatch.setattr("vit_lightning.check.tell", keep)
     return findings
 
 

@@ -1,6 +1,5 @@
 """What every part of the list says: a finding, and how it is printed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,17 +31,6 @@ def tell(finding: Finding) -> None:
     row.add_column()
     row.add_row(Text(finding.level, style), Text(finding.name), Text(finding.text))
     get_console().print(row)
-
-
-def plural(count: int, noun: str) -> str:
-    """As in 1 failure, 2 failures."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def spread(length: int, count: int) -> npt.NDArray[np.int64]:

@@ -1,8 +1,12 @@
-"""Whether the network can learn at all: its first loss, its gradients, and the overfit test."""
+"""Whether the network can learn at all: its first loss, its gradients, and the overfit test.
+
+The functions are given a few images (N, C, H, W), normalised, and their labels (N,).
+"""
 
 import copy
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit_lightning.check.finding import Finding, some, spread
+from vit_lightning.check.finding import Finding, spread
 from vit_lightning.optim import parameter_groups
 from vit_lightning.progress import track
 
@@ -58,15 +62,16 @@ class Workbench:
         return [tensor.to(self.fabric.device) for tensor in tensors]
 
 
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def check_first_loss(workbench: Workbench, images: Tensor, labels: Tensor, classes: int, *, fresh: bool) -> Finding:
     """Whether a network that knows nothing says so: cross-entropy ln K, for equal probabilities of K classes.
 
-    Args:
-        workbench: The network.
-        images: (N, C, H, W), normalised.
-        labels: (N,).
-        classes: K.
-        fresh: Whether its weights are new; those of another run know better.
+    Weights that are not fresh, those of another run, know better.
     """
     net, _ = workbench.copy(lr=0.0)
     x, y = workbench.to_device(images, labels)
@@ -89,11 +94,6 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
     """Whether every parameter learns: its gradient is there, finite and not zero.
 
     A head of zeros keeps the gradients of all else at zero, so that two small steps are taken first.
-
-    Args:
-        workbench: The network.
-        images: (N, C, H, W), normalised.
-        labels: (N,).
     """
     frozen = [name for name, parameter in workbench.net.named_parameters() if not parameter.requires_grad]
     net, optimizer = workbench.copy(lr=1e-3)
@@ -131,11 +131,7 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
 def check_overfit(workbench: Workbench, images: Tensor, labels: Tensor, lr: float) -> Finding:
     """The overfit test: whether a few images are learnt without augmentation, dropout, smoothing and decay.
 
-    Args:
-        workbench: The network.
-        images: (N, C, H, W), normalised.
-        labels: (N,).
-        lr: The run's learning rate; it rises over the first ten steps.
+    The learning rate is the run's, after a rise over the first ten steps.
     """
     net, optimizer = workbench.copy(lr=lr)
     x, y = workbench.to_device(images, labels)

@@ -127,14 +127,7 @@ def suggested(rates: Numbers, losses: Numbers) -> float | None:
     return float(rates[SKIPPED + int(np.gradient(smooth[: lowest + 1])[SKIPPED:].argmin())])
 
 
-def draw_rates(
-    rates: Numbers,
-    losses: Numbers,
-    *,
-    lr: float,
-    suggestion: float | None,
-    path: Path,
-) -> None:
+def draw_rates(rates: Numbers, losses: Numbers, *, lr: float, suggestion: float | None, path: Path) -> None:
     """Draws the losses by learning rate into a PNG, with the run's own."""
     from matplotlib.figure import Figure
 

@@ -2,14 +2,13 @@
 
 import copy
 import math
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
 from vit_lightning.check.finding import Finding
 from vit_lightning.data.datamodule import ImageDataModule
@@ -50,44 +49,8 @@ class Pace:
         return Finding("ok", "time", text + duration(seconds))
 
 
-class Stopwatch(Callback):
-    """Notes when training and validation batches are over, and ends training after some seconds.
-
-    Args:
-        advance: Told of every training batch.
-    """
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
-        self.training: list[float] = []
-        self.validation: list[float] = []
-
-    def on_train_epoch_start(self, *_: Any) -> None:  # noqa: ANN401  # Lightning's signature
-        """The first batch begins."""
-        self.training.append(time.perf_counter())
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:  # noqa: ANN401  # Lightning's signature
-        """One is over."""
-        self.training.append(time.perf_counter())
-        self.advance(1)
-        if len(self.training) > 2 and self.training[-1] - self.training[0] > TIMED:
-            trainer.should_stop = True
-
-    def on_validation_epoch_start(self, *_: Any) -> None:  # noqa: ANN401  # Lightning's signature
-        """The first batch begins."""
-        self.validation.append(time.perf_counter())
-
-    def on_validation_batch_end(self, *_: Any) -> None:  # noqa: ANN401  # Lightning's signature
-        """One is over."""
-        self.validation.append(time.perf_counter())
-
-
 def length(whole: int, trainer: Trainer) -> tuple[int, int]:
-    """The optimizer steps of the run, and the training batches of an epoch.
-
-    Args:
-        whole: Batches of all training images.
-        trainer: Of the run.
+    """The optimizer steps of the run, and an epoch's training batches, of the whole that the images give.
 
     Raises:
         ValueError: The run has no end.
@@ -118,8 +81,21 @@ def measure(
     size, device = data.batch_size, trainer.strategy.root_device.type
     # A processor takes ten times as long for ten times the images, and would not get through enough large batches.
     rehearsed = min(size, 32) if device == "cpu" else size
-    with track("measuring how fast it trains", total=30) as advance, tempfile.TemporaryDirectory() as folder:
-        stopwatch = Stopwatch(advance)
+    training, validation = list[float](), list[float]()
+
+    def trained_batch(fitting: Trainer, *_: object) -> None:
+        training.append(time.perf_counter())
+        advance(1)
+        fitting.should_stop = len(training) > 2 and training[-1] - training[0] > TIMED
+
+    # An epoch's start is when its first batch begins.
+    stopwatch = LambdaCallback(
+        on_train_epoch_start=lambda *_: training.append(time.perf_counter()),
+        on_train_batch_end=trained_batch,
+        on_validation_epoch_start=lambda *_: validation.append(time.perf_counter()),
+        on_validation_batch_end=lambda *_: validation.append(time.perf_counter()),
+    )
+    with track("measuring how fast it trains", total=30) as advance:
         rehearsal = Trainer(
             accelerator=device,
             devices=1,
@@ -129,7 +105,6 @@ def measure(
             limit_train_batches=30,
             limit_val_batches=3,
             num_sanity_val_steps=0,
-            default_root_dir=folder,
             callbacks=[stopwatch],
             logger=False,
             enable_checkpointing=False,
@@ -141,14 +116,13 @@ def measure(
             rehearsal.fit(copy.deepcopy(model), datamodule=data)
         finally:
             data.batch_size = size
-    scale = size / rehearsed
-    trained = steps * trainer.accumulate_grad_batches
+    scale, trained = size / rehearsed, steps * trainer.accumulate_grad_batches
     return Pace(
         steps=steps,
         batches=trained,
-        batch=scale * interval(stopwatch.training),
+        batch=scale * interval(training),
         validations=round(math.ceil(held_out / size) * trained / batches / (trainer.check_val_every_n_epoch or 1)),
-        validation=scale * interval(stopwatch.validation),
+        validation=scale * interval(validation),
         images=size,
     )
 
