@@ -103,7 +103,7 @@ def workbench(net: nn.Module, clip: float = 0.0) -> Workbench:
 
 def test_a_range_test_gives_each_batch_s_loss_before_a_step_of_its_rate() -> None:
     net, batch = linear(), (torch.eye(4), torch.arange(4))
-    rates = np.array([0.0, 0.1, 0.2])
+    rates = np.array([0.0, 0.1, 0.2, 0.3, 0.2])
     settings = SETTINGS | {"weight_decay": 1.0, "betas": (0.8, 0.9), "label_smoothing": 0.1}
     losses = range_test(workbench(net, clip=0.01), repeat(batch), rates, settings)
 
