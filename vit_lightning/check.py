@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,6 @@ from vit_lightning.callbacks.pictures import captioned, enlarged, sheet
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.near_duplicates import SIDE, Thumbnails, distances
 from vit_lightning.data.scan import first_few
-from vit_lightning.data.splits import count_table
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import device_name
 from vit_lightning.module import ViTClassifier
@@ -127,7 +126,8 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
         FileNotFoundError: The data are missing.
         ValueError: There is no split, or no end of training.
     """
-    refuses, data.on_error = data.on_error == "raise", "skip"
+    refuses = data.settings.on_error == "raise"
+    data.settings = replace(data.settings, on_error="skip")
     data.prepare_data()
     data.setup("fit")
     steps, batches = length(data, trainer)
@@ -138,13 +138,12 @@ def check(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder:
     # Compiling takes longer than all of this.
     model.hparams.update(init_from=None, compile=False)
 
-    names = data.class_names
-    train = data.part("train")
-    labels = np.array([names.index(sample.label) for sample in train])
-    yield check_files(data.unreadable, len(data.samples), refuses=refuses)
-    yield check_balance(count_table(data.samples)["train"], weighted=model.hparams["class_weights"] is not None)
-    yield check_split(score_baselines(data))
-    yield check_labels(data.thumbnails(train), labels)
+    split = data.used_split
+    names, train, labels = split.class_names, split.part("train"), np.array(split.labels("train"))
+    yield check_files(split.unreadable, len(split.samples), refuses=refuses)
+    yield check_balance(split.counts()["train"], weighted=model.hparams["class_weights"] is not None)
+    yield check_split(score_baselines(split))
+    yield check_labels(split.thumbnails(train), labels)
 
     chosen = spread(len(train), LOOKED_AT)
     plain = plain_images(data, chosen)
@@ -553,7 +552,7 @@ def measure(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, steps
                 rehearsing.fit(copy.deepcopy(model), datamodule=data)
         finally:
             data.batch_size = size
-    held_out = math.ceil(len(data.part("val")) / size)
+    held_out = math.ceil(len(data.used_split.part("val")) / size)
     scale = size / rehearsed
     trained = steps * trainer.accumulate_grad_batches
     return Pace(

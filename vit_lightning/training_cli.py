@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +32,10 @@ from vit_lightning.callbacks.seeding import ProcessSeeding
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar, print_summary
 from vit_lightning.cli_errors import check_configs, explain
-from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.scan import write_unreadable
-from vit_lightning.data.splits import count_table, write_split
+from vit_lightning.data.sources import find_classes
+from vit_lightning.data.splits import write_split
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import (
     PRECISION_VARIABLE,
@@ -419,7 +421,8 @@ class ViTCLI(LightningCLI):
             if self.run_folder is not None and self.lock is not None:
                 self.datamodule.setup("fit")  # decodes; what may be refused without it was by now
                 if self.resumed is None:
-                    self.baselines = score_baselines(self.datamodule, "val" if self.datamodule.part("val") else "test")
+                    split = self.datamodule.used_split
+                    self.baselines = score_baselines(split, "val" if split.part("val") else "test")
                     if self.baselines is not None:
                         history.status["baselines"] = self.baselines.record()
                     self.describe_run(self.run_folder)
@@ -467,7 +470,7 @@ class ViTCLI(LightningCLI):
                 f"{used} is missing, and without it the run cannot keep the split it had; put it back, or start a new "
                 "run with --ckpt_path"
             )
-        self.datamodule.split, self.datamodule.subset = str(used), None
+        self.datamodule.settings = replace(self.datamodule.settings, split=str(used), subset=None)
 
     def describe_run(self, folder: Path) -> None:
         """Writes what is known before the first step: config, split and classes."""
@@ -478,27 +481,27 @@ class ViTCLI(LightningCLI):
         temporary = folder / ".config.yaml"  # other processes of the run may be reading the old one
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(folder / "config.yaml")
-        write_split(folder / "split.csv", self.datamodule.samples)
-        if self.datamodule.unreadable:
+        split = self.datamodule.used_split
+        write_split(folder / "split.csv", split.samples)
+        if split.unreadable:
             table = folder / "unreadable.csv"
-            write_unreadable(table, self.datamodule.unreadable, append=table.is_file())  # of a resumed run
+            write_unreadable(table, split.unreadable, append=table.is_file())  # of a resumed run
         mapping = {str(index): name for index, name in enumerate(self.model.class_names)}
         (folder / "class_mapping.json").write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
 
     def facts(self) -> dict[str, Any]:
         """What `status.json` says of data and split; a resumed run's status says it already."""
-        data = self.datamodule
         if self.further:
             return {}
+        split = self.datamodule.used_split
         if self.resumed is not None and "split" in self.resumed.status:
             status = self.resumed.status
             told = {"resumed": [*status.get("resumed", []), now()]}
-            return {**status, **told, "data": {**status.get("data", {}), "root": str(data.root)}}
-        kind = "csv" if str(data.split).endswith(".csv") else data.split
-        name = data.root.resolve().name if data.source == "folder" else data.source
+            return {**status, **told, "data": {**status.get("data", {}), "root": str(split.root)}}
+        name = split.root.resolve().name if self.datamodule.source == "folder" else self.datamodule.source
         return {
-            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
@@ -527,9 +530,8 @@ class ViTCLI(LightningCLI):
                 log_to(self.run_folder / "run.log")
                 verb = "resuming run" if self.resumed is not None else "run"
                 log.info("%s %s in %s", verb, self.run_folder.name, self.run_folder)
-            if self.datamodule.samples:
-                log.info("data %s", self.datamodule.root)
-                log.info(self.datamodule.describe())
+                log.info("data %s", self.datamodule.used_split.root)
+                log.info(self.datamodule.used_split.describe())
             if self.baselines is not None:
                 self.baselines.tell(log)
                 for logger in self.trainer.loggers:
@@ -566,55 +568,50 @@ class ViTCLI(LightningCLI):
     def test(self, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Scores the test images, or the validation images where the split has no test part."""
         self.load_split("test")
-        part = self.datamodule.test_part
-        if part == "val" and self.datamodule.part("val"):
+        split = self.datamodule.used_split
+        part = split.test_part
+        if part == "val" and split.part("val"):
             log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
-        elif self.datamodule.part("val"):  # for the temperature
+        elif split.part("val"):  # for the temperature
             self.trainer.validate(**kwargs)
         self.score(part, self.trainer.test, kwargs)
         if part == "val":
             self.outputs.logits["val"] = self.outputs.logits.pop("test")
         if self.trainer.is_global_zero:
-            self.report("val" if part == "val" else "test")
+            self.report(part)
 
     def report(self, part: Literal["val", "test"]) -> None:
         """Writes the report of what `test` found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
 
-        data, status = self.datamodule, {}
+        split, status = self.datamodule.used_split, {}
         if self.run_folder is not None:
             status = read_status(self.run_folder / "status.json")
-        if len(self.outputs.logits[part]) < len(data.part(part)):
+        if len(self.outputs.logits[part]) < len(split.part(part)):
             log.warning("no report: trainer.limit_test_batches left images out")
             return
         if not all(logits.isfinite().all() for logits in self.outputs.logits.values()):
             log.warning("no report: the model gives no numbers: its training has failed; lower --model.lr")
             return
-        if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
+        if len(self.outputs.logits.get("val", ())) < len(split.part("val")):
             self.outputs.logits.pop("val", None)
-        name = Path(str(data.root)).name
-        if status.get("split", {}).get("id") == data.split_id:
-            kind, name = status["split"]["kind"], status.get("data", {}).get("name", name)
-        else:
-            kind = "csv" if str(data.split).endswith(".csv") else str(data.split)
+        name = split.root.name
+        if status.get("split", {}).get("id") == split.id:
+            split, name = split.made_as(status["split"]["kind"]), status.get("data", {}).get("name", name)
         checkpoint = Path(self.options.ckpt_path)
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
-            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": kind, "id": data.split_id, **self.part_sizes()},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
         }
         folder = (self.run_folder or Path()) / "report"
-        assess(self.model, data, self.outputs.logits, part=part, kind=kind, facts=facts, folder=folder)
-
-    def part_sizes(self) -> dict[str, int]:
-        """Images in each part."""
-        return {part: sum(counter.values()) for part, counter in count_table(self.datamodule.samples).items()}
+        assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=folder)
 
     def score(self, part: str, evaluate: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Runs one evaluation and prints its scores as one line."""
         self.load_split("test")
-        images = len(self.datamodule.part(part))
+        images = len(self.datamodule.used_split.part(part))
         if not images:
             raise ValueError("the run's split holds no image out: there is nothing to score it on; give --data.split")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
@@ -631,7 +628,7 @@ class ViTCLI(LightningCLI):
             self.datamodule.predict_paths = find_images(self.options.images)
         else:
             self.load_split("predict")
-            if not self.datamodule.part("test", "val"):
+            if not self.datamodule.used_split.part("test", "val"):
                 raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
         self.trainer.predict(**kwargs, return_predictions=False)
