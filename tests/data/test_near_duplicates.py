@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_lightning.data import thumbnails
+from vit_lightning.data import near_duplicates
 from vit_lightning.data.images import load_image
 from vit_lightning.data.near_duplicates import distances, duplicate_groups, read_thumbnails
 
@@ -25,7 +25,7 @@ def test_a_thumbnail_is_the_picture_made_small(frames: Path, tmp_path: Path, cac
 
 def test_distances_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
     some, others = noise(7), noise(5, seed=1)
-    monkeypatch.setattr(thumbnails, "CHUNK", 10)  # two rows at a time
+    monkeypatch.setattr(near_duplicates, "CHUNK", 10)  # two rows at a time
     parts = list(distances(some, others))
     assert [part for part, _, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
     found = np.concatenate([difference for _, difference, _ in parts])
@@ -52,7 +52,7 @@ def test_near_is_near_by_difference_and_by_contrast() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 10, 16_000_000])
 def test_a_chain_of_near_duplicates_is_one_group(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(thumbnails, "CHUNK", chunk)  # a row at a time, two, all
+    monkeypatch.setattr(near_duplicates, "CHUNK", chunk)  # a row at a time, two, all
     first = np.clip(noise(1), 40, 215)
     step = 7 * np.resize([1, -1], first.shape)
     chain = [first, first + step, first + 2 * step]  # the ends differ by 14, too much

@@ -91,7 +91,7 @@ class ImageDataModule(LightningDataModule):
         self.source: Source = "folder" if root is not None else source
         self.root = Path(root).expanduser() if root is not None else None
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-        #: What decides the split; who wants it otherwise, as a run that goes on does, puts others here before `arrange`.
+        #: What decides the split; who wants it otherwise, as a run that goes on does, puts other ones here in time.
         self.settings = SplitSettings(
             split=split,
             val_fraction=val_fraction,
