@@ -24,7 +24,8 @@ from benchmarks.pictures import folder_of_frames
 from benchmarks.step import ours as bare_step
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.seeding import ProcessSeeding
-from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.sources import find_classes
 from vit_lightning.hardware import fitting_precision, keep_memory
 from vit_lightning.module import ViTClassifier
 

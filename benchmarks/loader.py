@@ -20,9 +20,10 @@ import torch
 from benchmarks.measure import Contender, arguments, draw, finish, interleave, ratio, show
 from benchmarks.pictures import folder_of_frames, labelled
 from benchmarks.plain import plain_loader
-from vit_lightning.data.datamodule import EpochSampler, ImageDataModule
+from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.frames import Cache, find_frames
 from vit_lightning.data.images import load_image
+from vit_lightning.data.loading import EpochSampler
 from vit_lightning.data.transforms import frame_size
 
 

@@ -64,7 +64,7 @@ def main() -> None:
             gc.collect()
             held, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            assert len(kept.samples) == count
+            assert len(kept.used_split.samples) == count
         rows.append((count, first / count, again / count, held / count, peak / count))
         print(
             f"{count:7,} files: first {first:5.1f} s, {1e6 * first / count:4.0f} us a file; again {again:5.2f} s, "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from vit_lightning.data.demo import draw_demo
 from vit_lightning.module import ViTClassifier
@@ -62,3 +63,42 @@ def save_model() -> Callable[[ViTClassifier, Path], str]:
         return str(path)
 
     return save
+
+
+@pytest.fixture
+def draw() -> Callable[..., None]:
+    """Draws so many pictures a folder, each left half black, right half of its own colour: its index, its folder's."""
+
+    def draw(root: Path, *folders: str, count: int = 10) -> None:
+        for k, folder in enumerate(folders):
+            (root / folder).mkdir(parents=True)
+            for index in range(count):
+                image = Image.new("RGB", (12, 8))
+                image.paste((100 + index, 50 * k, 200), (6, 0, 12, 8))
+                image.save(root / folder / f"frame{index + count * k}.png")
+
+    return draw
+
+
+@pytest.fixture
+def root(tmp_path: Path, draw: Callable[..., None]) -> Path:
+    """Ten pictures of each of three classes."""
+    draw(tmp_path / "set", "ant", "bee", "cow")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def ready_made(tmp_path: Path, draw: Callable[..., None]) -> Path:
+    """Ten training and ten test pictures of two classes each."""
+    draw(tmp_path / "parts", "train/ant", "train/bee", "test/ant", "test/bee")
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def damaged(root: Path) -> Path:
+    """Thirty files, of which three are no pictures."""
+    (root / "ant/frame3.png").write_bytes(b"")
+    (root / "cow/frame25.png").write_text("no picture")
+    content = (root / "bee/frame11.png").read_bytes()
+    (root / "bee/frame11.png").write_bytes(content[: len(content) // 2])
+    return root

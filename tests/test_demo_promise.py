@@ -31,14 +31,14 @@ def test_the_thumbnail_neighbour_fails_on_held_out_clips_and_succeeds_on_random_
         data = ImageDataModule(**(settings | {"split": split, "cache_dir": str(tmp_path)}))
         data.prepare_data()
         data.setup("fit")
-        assert data.root is not None
+        used = data.used_split
         if split == "blocks":
             clips = {
-                part: {(s.number or 0) // CLIP_LENGTH for s in data.part(part)} for part in ("train", "val", "test")
+                part: {(s.number or 0) // CLIP_LENGTH for s in used.part(part)} for part in ("train", "val", "test")
             }
             assert not clips["train"] & (clips["val"] | clips["test"])
             assert not clips["val"] & clips["test"]
-        neighbour = KNeighborsClassifier(1).fit(*thumbnails(data.root, data.part("train")))
-        accuracy[split] = neighbour.score(*thumbnails(data.root, data.part("val")))
+        neighbour = KNeighborsClassifier(1).fit(*thumbnails(used.root, used.part("train")))
+        accuracy[split] = neighbour.score(*thumbnails(used.root, used.part("val")))
     assert accuracy["blocks"] < 0.60, accuracy
     assert accuracy["random"] > 0.85, accuracy

@@ -56,6 +56,19 @@ def test_the_log_file_has_the_same_with_the_time(tmp_path: Path) -> None:
     assert "later" not in (tmp_path / "run.log").read_text()
 
 
+def test_the_log_file_begins_with_what_was_said_before_there_was_one(tmp_path: Path) -> None:
+    log.info("drawing")
+    logging.getLogger("lightning.pytorch").warning("beware")
+    log.info("split")
+    log_to(tmp_path / "run.log")
+    log.info("training")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line[20:] for line in lines] == ["drawing", "warning: beware", "split", "training"]
+    set_up_logging()
+    log_to(tmp_path / "other.log")  # of the next run in this process
+    assert (tmp_path / "other.log").read_text() == ""
+
+
 def test_further_processes_keep_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging(quiet=True)
     log.warning("said by the first process already")

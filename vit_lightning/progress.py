@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 #: The project's own messages; Lightning's are let through from warnings up.
@@ -69,17 +70,20 @@ def log_warning(message: Warning | str, category: type[Warning], *where: object,
 def set_up_logging(*, quiet: bool = False) -> None:
     """Sends the project's messages, Lightning's warnings and Python's warnings to the terminal.
 
+    They are also remembered for `log_to`: what is known of the data is said before there is a run to keep it.
+
     Args:
         quiet: Let only errors through: the same run's main process says the rest.
     """
     handler = ConsoleHandler()
     handler.setFormatter(Format())
+    memory = MemoryHandler(capacity=0)  # which keeps everything until it has a target
     logging.getLogger(LOGGER).setLevel(logging.ERROR if quiet else logging.INFO)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         for old in logger.handlers:
             old.close()  # the log file of an earlier run in this process
-        logger.handlers = [handler]
+        logger.handlers = [handler, memory]
         logger.propagate = False
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -91,11 +95,16 @@ def set_up_logging(*, quiet: bool = False) -> None:
 
 
 def log_to(path: Path) -> None:
-    """Copies what the terminal shows into a file from now on, a time stamp before each line."""
+    """Copies what the terminal shows, and what it has shown since `set_up_logging`, into a file, with the time."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(TimeStamped())
     for name in LOGGERS:
-        logging.getLogger(name).addHandler(handler)
+        logger = logging.getLogger(name)
+        for memory in [old for old in logger.handlers if isinstance(old, MemoryHandler)]:
+            memory.setTarget(handler)
+            memory.flush()
+            logger.removeHandler(memory)
+        logger.addHandler(handler)
 
 
 @contextmanager

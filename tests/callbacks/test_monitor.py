@@ -24,7 +24,8 @@ from vit_lightning.callbacks.monitor import (
     draw_confusion,
     tag_names,
 )
-from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.sources import find_classes
 from vit_lightning.module import ViTClassifier
 
 

@@ -26,7 +26,8 @@ from vit_lightning.callbacks.pictures import (
     is_looked_at,
     sheet,
 )
-from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.sources import find_classes
 from vit_lightning.module import ViTClassifier
 
 

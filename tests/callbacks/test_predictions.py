@@ -11,7 +11,7 @@ from PIL import Image
 
 from vit_lightning.callbacks.pictures import LINE, MARGIN
 from vit_lightning.callbacks.predictions import LONGEST, NAMED, SHOWN, PredictionWriter, shown_size
-from vit_lightning.data.datamodule import UnlabelledImages
+from vit_lightning.data.loading import UnlabelledImages
 from vit_lightning.data.transforms import frame_size, normalise
 from vit_lightning.evaluation.attention import attention_of, overlay
 from vit_lightning.module import ViTClassifier

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from vit_lightning.callbacks.signals import NOTICE, GracefulStop
-from vit_lightning.data.datamodule import start_worker
+from vit_lightning.data.loading import start_worker
 
 
 @pytest.fixture(autouse=True)

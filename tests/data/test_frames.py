@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_lightning.data import frames
-from vit_lightning.data.datamodule import LabelledImages
 from vit_lightning.data.frames import Cache, FrameFile, KeptFrames, find_frames, load_frame
 from vit_lightning.data.images import load_image
+from vit_lightning.data.loading import LabelledImages
 from vit_lightning.data.transforms import FrameSize
 
 SMALL = FrameSize(8, 16, "near")

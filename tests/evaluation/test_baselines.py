@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
+from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import Baselines, advice, majority, neighbour_number, score_baselines
 
 
@@ -19,11 +20,11 @@ def samples(*names: str) -> list[Sample]:
     return [Sample(f"{name[0]}/frame{name[2:]}.jpg", name[0]) for name in names]
 
 
-def module(root: Path, split: str = "random", **settings: object) -> ImageDataModule:
+def split_of(root: Path, split: str = "random", **settings: object) -> Split:
     data = ImageDataModule(root=str(root), split=split, image_size=8, val_fraction=0.2, test_fraction=0.2, **settings)  # type: ignore[arg-type]  # settings of many types
     data.prepare_data()
     data.arrange("fit")
-    return data
+    return data.used_split
 
 
 @pytest.fixture
@@ -58,23 +59,23 @@ def test_without_numbers_there_is_no_nearest() -> None:
 
 
 def test_the_thumbnail_neighbour_is_scikit_learns(frames: Path) -> None:
-    data = module(frames)
-    baselines = score_baselines(data, "val")
-    train, val = data.part("train"), data.part("val")
+    split = split_of(frames)
+    baselines = score_baselines(split, "val")
+    train, val = split.part("train"), split.part("val")
     neighbour = KNeighborsClassifier(1).fit(
-        data.thumbnails(train).reshape(len(train), -1), [sample.label for sample in train]
+        split.thumbnails(train).reshape(len(train), -1), [sample.label for sample in train]
     )
-    accuracy = neighbour.score(data.thumbnails(val).reshape(len(val), -1), [sample.label for sample in val])
+    accuracy = neighbour.score(split.thumbnails(val).reshape(len(val), -1), [sample.label for sample in val])
     assert baselines is not None
     assert baselines.accuracy["thumbnail_neighbour"] == pytest.approx(accuracy)
 
 
 def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Path) -> None:
-    random = score_baselines(module(frames))
+    random = score_baselines(split_of(frames))
     assert random is not None
     assert random.leaks
     assert "--data.split blocks" in random.lines()[1]
-    groups = score_baselines(module(frames, split="groups", group_by="duplicates"))
+    groups = score_baselines(split_of(frames, split="groups", group_by="duplicates"))
     assert groups is not None
     assert groups.near_duplicates == 0.0
     assert len(groups.lines()) == 1
@@ -82,7 +83,7 @@ def test_frames_of_clips_leak_from_a_random_split_and_not_from_groups(frames: Pa
 
 def test_independent_pictures_are_not_flagged(digits: Path) -> None:
     for part in ("val", "test"):
-        baselines = score_baselines(module(digits), part)
+        baselines = score_baselines(split_of(digits), part)
         assert baselines is not None
         assert baselines.near_duplicates == 0.0
         assert (
@@ -92,29 +93,29 @@ def test_independent_pictures_are_not_flagged(digits: Path) -> None:
 
 def test_planted_duplicates_are_found(digits: Path) -> None:
     """Copies of held-out pictures, saved anew as JPEG and a little brighter, come to training."""
-    data = module(digits, split="random")
+    split = split_of(digits, split="random")
     table = digits.parent / "split.csv"
-    held = data.part("val")
-    rows = [f"{sample.path},{sample.label},{sample.split}" for sample in data.samples]
+    held = split.part("val")
+    rows = [f"{sample.path},{sample.label},{sample.split}" for sample in split.samples]
     for number, sample in enumerate(held[:30]):
         copy = f"{sample.label}/copy{number}.jpg"
         with Image.open(digits / sample.path) as image:
             image.convert("RGB").point(lambda value: value * 1.02).save(digits / copy, quality=90)
         rows.append(f"{copy},{sample.label},train")
     table.write_text("path,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    baselines = score_baselines(module(digits, split=str(table)))
+    baselines = score_baselines(split_of(digits, split=str(table)))
     assert baselines is not None
     assert baselines.near_duplicates == pytest.approx(30 / len(held), abs=1e-9)
     assert baselines.leaks
     assert "let pictures that look alike share a part" in baselines.sentence
-    test = score_baselines(module(digits, split=str(table)), "test")
+    test = score_baselines(split_of(digits, split=str(table)), "test")
     assert test is not None
     assert not test.leaks
 
 
 def test_what_to_do_depends_on_the_split(frames: Path) -> None:
-    data = module(frames, split="blocks", block_length=4, guard=0)
-    assert [advice(data, kind) for kind in ("blocks", "groups", "csv")] == [
+    split = split_of(frames, split="blocks", block_length=4, guard=0)
+    assert [advice(split.made_as(kind)) for kind in ("blocks", "groups", "csv")] == [
         "raise --data.guard",
         "hold pictures that look alike out together with --data.split groups --data.group_by duplicates",
         "let pictures that look alike share a part",
@@ -129,20 +130,20 @@ def test_without_training_images_there_is_nothing_to_say(frames: Path, tmp_path:
     data = ImageDataModule(root=str(frames), image_size=8, split=str(tmp_path / "split.csv"))
     data.prepare_data()
     data.arrange("test")
-    assert score_baselines(data, "test") is None
+    assert score_baselines(data.used_split, "test") is None
 
 
 def test_a_part_without_images_has_no_worth(frames: Path) -> None:
     data = ImageDataModule(root=str(frames), image_size=8, val_fraction=0.2)
     data.prepare_data()
     data.arrange("fit")
-    assert score_baselines(data, "test") is None
+    assert score_baselines(data.used_split, "test") is None
 
 
 def test_ready_made_parts_that_share_pictures_are_told_apart(digits: Path, tmp_path: Path) -> None:
     for part in ("train", "test"):
         shutil.copytree(digits, tmp_path / "parts" / part)
-    baselines = score_baselines(module(tmp_path / "parts", split="folders"), "test")
+    baselines = score_baselines(split_of(tmp_path / "parts", split="folders"), "test")
     assert baselines is not None
     assert baselines.near_duplicates > 0.7  # a fifth of training validates
     assert "ready-made parts share pictures" in baselines.sentence

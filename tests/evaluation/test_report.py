@@ -77,7 +77,7 @@ def page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFa
     changes = {"accuracy": 0.5056, "macro_f1": 0.4245}
     intervals = {"level": 0.95, "accuracy": [0.381, 0.6312], "macro_f1": [0.3, 0.55]}
     metrics = metrics_of(outcome, **changes, intervals=intervals)
-    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model, root=frames)
+    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model.net, root=frames)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def hard_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempP
         challenges=None,
     )
     assert metrics["intervals"]["accuracy"] is None
-    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model, root=frames)
+    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model.net, root=frames)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def wide_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempP
     """The largest table of counts: 20 classes."""
     outcome = outcome_of(frames, classes=20, names=[f"a_name_as_long_as_may_{index}" for index in range(20)])
     folder = tmp_path_factory.mktemp("run") / "report"
-    return write_report(folder, metrics_of(outcome), outcome, model, root=frames)
+    return write_report(folder, metrics_of(outcome), outcome, model.net, root=frames)
 
 
 def test_it_says_what_was_measured_and_how_much_it_is_worth(page: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_baselines_are_held_against_it(
     outcome = outcome_of(frames)
     intervals = {"level": 0.95, "accuracy": interval, "macro_f1": None}
     metrics = metrics_of(outcome, accuracy=accuracy, intervals=intervals)
-    assert said in text_of(write_report(tmp_path, metrics, outcome, model, root=frames))
+    assert said in text_of(write_report(tmp_path, metrics, outcome, model.net, root=frames))
 
 
 def test_what_is_not_known_is_not_claimed(hard_page: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_is_not_known_is_not_claimed(hard_page: Path) -> None:
 def test_a_class_without_images(frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
     outcome = outcome_of(frames, classes=3)
     outcome.labels[outcome.labels == 1] = 2
-    text = text_of(write_report(tmp_path, metrics_of(outcome), outcome, model, root=frames))
+    text = text_of(write_report(tmp_path, metrics_of(outcome), outcome, model.net, root=frames))
     assert "No image of class_1 is in this part, so that nothing is known of that class" in text
     assert "class_1 0.00 - - 0" in text
 
@@ -180,7 +180,7 @@ def test_names_and_paths_are_text(hard_page: Path, frames: Path, model: ViTClass
     named = '"><script>alert(3)<%2fscript>.jpg'
     shutil.copy(next(frames.rglob("*.jpg")), tmp_path / named)
     other = Outcome(NASTY[:2], [named, named], ["", ""], np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
-    pages = [hard_page, write_report(tmp_path / "report", metrics_of(other), other, model, root=tmp_path)]
+    pages = [hard_page, write_report(tmp_path / "report", metrics_of(other), other, model.net, root=tmp_path)]
     for html in (page.read_text(encoding="utf-8") for page in pages):
         assert "<script" not in html
         assert "<img src=x" not in html
@@ -218,7 +218,7 @@ def test_there_may_be_no_mistake_or_no_hit(frames: Path, model: ViTClassifier, t
         (1 - outcome.predicted, "There is no hit to show."),
     ):
         one = Outcome(outcome.class_names, outcome.paths, outcome.groups, labels, outcome.probabilities)
-        text = text_of(write_report(tmp_path, metrics_of(one), one, model, root=frames))
+        text = text_of(write_report(tmp_path, metrics_of(one), one, model.net, root=frames))
         assert said in text
     assert sorted(path.name for path in (tmp_path / "hits").iterdir()) == []  # nor of the former report
 
@@ -230,7 +230,7 @@ def test_pictures_keep_their_aspect(model: ViTClassifier, tmp_path: Path) -> Non
         Image.new("RGB", size, (200, 30, 30)).save(tmp_path / name)
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     outcome = Outcome(["a", "b"], list(sizes), ["", "", ""], np.array([1, 1, 1]), probabilities)
-    write_report(tmp_path / "report", metrics_of(outcome), outcome, model, root=tmp_path)
+    write_report(tmp_path / "report", metrics_of(outcome), outcome, model.net, root=tmp_path)
     shown = []
     for name in ("01", "02", "03"):
         with Image.open(tmp_path / f"report/mistakes/{name}.jpg") as image:
@@ -248,7 +248,7 @@ def test_images_that_are_gone_are_named(
     first, second = surest_mistakes(outcome, 2)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     outcome.paths[first], outcome.paths[second] = "gone/frame1.jpg", str(tmp_path / "broken.jpg")
-    text = text_of(write_report(tmp_path / "report", metrics_of(outcome), outcome, model, root=frames))
+    text = text_of(write_report(tmp_path / "report", metrics_of(outcome), outcome, model.net, root=frames))
     assert "The file is no longer there. Is class_" in text
     assert "The file can no longer be read. Is class_" in text
     assert "gone/frame1.jpg" in text
@@ -261,7 +261,7 @@ def test_a_command_that_is_broken_off_leaves_the_former_page(
     frames: Path, model: ViTClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = outcome_of(frames)
-    before = write_report(tmp_path, metrics_of(outcome), outcome, model, root=frames).read_text(encoding="utf-8")
+    before = write_report(tmp_path, metrics_of(outcome), outcome, model.net, root=frames).read_text(encoding="utf-8")
     whole = Path.write_text
 
     def half(path: Path, text: str, **how: Any) -> int:
@@ -270,7 +270,7 @@ def test_a_command_that_is_broken_off_leaves_the_former_page(
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(KeyboardInterrupt):
-        write_report(tmp_path, metrics_of(outcome, run="other"), outcome, model, root=frames)
+        write_report(tmp_path, metrics_of(outcome, run="other"), outcome, model.net, root=frames)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
 
 

@@ -3,7 +3,7 @@
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vit_lightning.data.datamodule import global_seed
+from vit_lightning.data.loading import global_seed
 
 
 class ProcessSeeding(Callback):

@@ -8,6 +8,7 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -33,7 +34,6 @@ from vit_lightning.check.optimization import check_decay, check_lr
 from vit_lightning.check.pace import check_device, length, measure
 from vit_lightning.checkpoint import initial_weights
 from vit_lightning.data.datamodule import ImageDataModule
-from vit_lightning.data.splits import count_table
 from vit_lightning.evaluation.baselines import score_baselines
 from vit_lightning.module import ViTClassifier
 
@@ -74,7 +74,8 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
         FileNotFoundError: The data are missing.
         ValueError: There is no split, or no end of training.
     """
-    refuses, data.on_error = data.on_error == "raise", "skip"
+    refuses = data.settings.on_error == "raise"
+    data.settings = replace(data.settings, on_error="skip")
     data.prepare_data()
     data.setup("fit")
     loader = data.train_dataloader()
@@ -82,12 +83,12 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
     fresh, model = model.hparams["init_from"] is None, to_be_checked(model)
     settings = model.hparams
 
-    train, names = data.part("train"), data.class_names
-    labels = np.array([names.index(sample.label) for sample in train])
-    yield check_files(data.unreadable, len(data.samples), refuses=refuses)
-    yield check_balance(count_table(data.samples)["train"], weighted=settings["class_weights"] is not None)
-    yield check_split(score_baselines(data))
-    yield check_labels(data.thumbnails(train), labels)
+    split = data.used_split
+    names, train, labels = split.class_names, split.part("train"), np.array(split.labels("train"))
+    yield check_files(split.unreadable, len(split.samples), refuses=refuses)
+    yield check_balance(split.counts()["train"], weighted=settings["class_weights"] is not None)
+    yield check_split(score_baselines(split))
+    yield check_labels(split.thumbnails(train), labels)
 
     chosen = spread(len(train), LOOKED_AT)
     plain, augmented = (images_of(d, chosen, data.image_size) for d in (data.labelled("train"), loader.dataset))
@@ -106,7 +107,7 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
     yield check_gradients(workbench, images, targets)
     yield check_overfit(workbench, images, targets, float(settings["lr"]))
 
-    pace = measure(model, data, trainer, steps=steps, batches=batches, held_out=len(data.part("val")))
+    pace = measure(model, data, trainer, steps=steps, batches=batches, held_out=len(split.part("val")))
     # Augmented and normalised as in training, without end; a last batch of few images would be noise.
     size = min(data.batch_size, SMALL_BATCH, len(train))
     small = DataLoader(loader.dataset, size, shuffle=True, drop_last=True)

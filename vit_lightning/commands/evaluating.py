@@ -63,7 +63,7 @@ def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -
     Raises:
         ValueError: There is nothing to score.
     """
-    images = len(command.datamodule.part(part))
+    images = len(command.datamodule.used_split.part(part))
     if not images:
         raise ValueError("the run's split holds no image out: there is nothing to score it on; give --data.split")
     log.info("%s on %s", command.checkpoint_words, device_name(command.trainer))

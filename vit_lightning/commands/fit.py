@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
 from vit_lightning.commands.resuming import check_resumed, latest_checkpoint
 from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
-from vit_lightning.data.splits import count_table
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import check_compiler, device_name
 from vit_lightning.progress import log_to
@@ -160,7 +160,7 @@ class Fit(ModelCommand):
                 f"{used} is missing, and without it the run cannot keep the split it had; put it back, or start a new "
                 "run with --ckpt_path"
             )
-        self.datamodule.split, self.datamodule.subset = str(used), None
+        self.datamodule.settings = replace(self.datamodule.settings, split=str(used), subset=None)
 
     def own_callbacks(self) -> list[Callback]:
         """The run's record, pictures and checkpoints."""
@@ -191,7 +191,7 @@ class Fit(ModelCommand):
         config = self.options.clone()
         for key in ("config", "run", "resume", "ckpt_path", "help_all"):
             config.pop(key, None)
-        self.folder.describe(self.parser.dump(config, skip_none=False), self.datamodule, self.model.class_names)
+        self.folder.describe(self.parser.dump(config, skip_none=False), self.datamodule.used_split)
 
     def begin(self) -> None:
         """Brings the config up to date, now that training begins: a callback may have changed a setting."""
@@ -206,25 +206,24 @@ class Fit(ModelCommand):
 
     def record_baselines(self) -> None:
         """Computes what the split's score has to beat, for `status.json`."""
-        self.baselines = score_baselines(self.datamodule, "val" if self.datamodule.part("val") else "test")
+        split = self.datamodule.used_split
+        self.baselines = score_baselines(split, "val" if split.part("val") else "test")
         if self.baselines is not None and self.history is not None:
             self.history.status["baselines"] = self.baselines.record()
 
     def facts(self) -> dict[str, Any]:
         """What `status.json` says of data and split; a resumed run's status says it already."""
-        data = self.datamodule
         if self.further:
             return {}
+        split = self.datamodule.used_split
         if self.resumed is not None and "split" in self.resumed.status:
             status = self.resumed.status
             told = {"resumed": [*status.get("resumed", []), now()]}
-            return {**status, **told, "data": {**status.get("data", {}), "root": str(data.root)}}
-        kind = "csv" if str(data.split).endswith(".csv") else data.split
-        name = data.root.resolve().name if data.source == "folder" else data.source
-        sizes = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
+            return {**status, **told, "data": {**status.get("data", {}), "root": str(split.root)}}
+        name = split.root.resolve().name if self.datamodule.source == "folder" else self.datamodule.source
         return {
-            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": kind, "id": data.split_id, **sizes},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
@@ -260,9 +259,8 @@ class Fit(ModelCommand):
             log_to(self.run_folder / "run.log")
             verb = "resuming run" if self.resumed is not None else "run"
             log.info("%s %s in %s", verb, self.run_folder.name, self.run_folder)
-        if self.datamodule.samples:
-            log.info("data %s", self.datamodule.root)
-            log.info(self.datamodule.describe())
+            log.info("data %s", self.datamodule.used_split.root)
+            log.info(self.datamodule.used_split.describe())
         if self.baselines is not None:
             self.baselines.tell(log)
             for logger in self.trainer.loggers:

@@ -21,7 +21,8 @@ from vit_lightning.checkpoint import binding_arguments, changed_arguments, read_
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
-from vit_lightning.data.datamodule import ImageDataModule, find_classes
+from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.sources import find_classes
 from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, fitting_precision, keep_memory
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, set_up_logging

@@ -71,7 +71,7 @@ class Predict(EvaluationCommand):
             self.datamodule.predict_paths = find_images(self.options.images)
         else:
             self.load_split("predict")
-            if not self.datamodule.part("test", "val"):
+            if not self.datamodule.used_split.part("test", "val"):
                 raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
         self.trainer.predict(

@@ -6,12 +6,12 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import write_split
+from vit_lightning.data.splitting import Split
 from vit_lightning.files import write_text
 from vit_lightning.runs import new_run_folder
 
@@ -51,14 +51,14 @@ class RunFolder:
         if self.new:
             shutil.rmtree(self.path)
 
-    def describe(self, config: str, data: Any, class_names: Sequence[str]) -> None:  # noqa: ANN401
+    def describe(self, config: str, split: Split) -> None:
         """Writes what is known before the first step: config, split and classes."""
         write_text(self.path / "config.yaml", config)  # other processes of the run may be reading the old one
-        write_split(self.path / "split.csv", data.samples)
-        if data.unreadable:
+        write_split(self.path / "split.csv", split.samples)
+        if split.unreadable:
             table = self.path / "unreadable.csv"
-            write_unreadable(table, data.unreadable, append=table.is_file())  # of a resumed run
-        mapping = {str(index): name for index, name in enumerate(class_names)}
+            write_unreadable(table, split.unreadable, append=table.is_file())  # of a resumed run
+        mapping = {str(index): name for index, name in enumerate(split.class_names)}
         write_text(self.path / "class_mapping.json", json.dumps(mapping, indent=2) + "\n")
 
 

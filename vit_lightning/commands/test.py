@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vit_lightning.callbacks.outputs import HeldOutOutputs
 from vit_lightning.commands.evaluating import EvaluationCommand, score
 from vit_lightning.commands.model_command import run_command
-from vit_lightning.data.splits import count_table
 from vit_lightning.files import check_folder
 from vit_lightning.runs import read_status
 
@@ -56,10 +55,11 @@ class Test(EvaluationCommand):
         check_folder(self.report_folder, "the report", "give another folder with --output")
         self.say_where(self.report_folder)
         self.load_split("test")
-        part = self.datamodule.test_part
-        if part == "val" and self.datamodule.part("val"):
+        split = self.datamodule.used_split
+        part = split.test_part
+        if part == "val" and split.part("val"):
             log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
-        elif self.datamodule.part("val"):  # for the temperature
+        elif split.part("val"):  # for the temperature
             self.trainer.validate(
                 self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path, verbose=False
             )
@@ -67,35 +67,32 @@ class Test(EvaluationCommand):
         if part == "val":
             self.outputs.logits["val"] = self.outputs.logits.pop("test")
         if self.trainer.is_global_zero:
-            self.report("val" if part == "val" else "test")
+            self.report(part)
         return 0
 
     def report(self, part: Literal["val", "test"]) -> None:
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
 
-        data, status = self.datamodule, {}
+        split, status = self.datamodule.used_split, {}
         if self.run_folder is not None:
             status = read_status(self.run_folder / "status.json")
-        if len(self.outputs.logits[part]) < len(data.part(part)):
+        if len(self.outputs.logits[part]) < len(split.part(part)):
             log.warning("no report: trainer.limit_test_batches left images out")
             return
         if not all(logits.isfinite().all() for logits in self.outputs.logits.values()):
             log.warning("no report: the model gives no numbers: its training has failed; lower --model.lr")
             return
-        if len(self.outputs.logits.get("val", ())) < len(data.part("val")):
+        if len(self.outputs.logits.get("val", ())) < len(split.part("val")):
             self.outputs.logits.pop("val", None)
-        name = Path(str(data.root)).name
-        if status.get("split", {}).get("id") == data.split_id:
-            kind, name = status["split"]["kind"], status.get("data", {}).get("name", name)
-        else:
-            kind = "csv" if str(data.split).endswith(".csv") else str(data.split)
+        name = split.root.name
+        if status.get("split", {}).get("id") == split.id:
+            split, name = split.made_as(status["split"]["kind"]), status.get("data", {}).get("name", name)
         checkpoint = Path(self.options.ckpt_path)
-        sizes = {part: sum(counter.values()) for part, counter in count_table(data.samples).items()}
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
-            "data": {"name": name, "id": data.data_id, "root": str(data.root)},
-            "split": {"kind": kind, "id": data.split_id, **sizes},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
         }
-        assess(self.model, data, self.outputs.logits, part=part, kind=kind, facts=facts, folder=self.report_folder)
+        assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=self.report_folder)

@@ -30,11 +30,13 @@ def read_thumbnails(root: Path, paths: Sequence[str], *, cache: Cache, cache_dir
 
     Raises:
         OSError: A picture cannot be read.
-        ValueError: The cache folder cannot be written, or has no room.
+        ValueError: There is no room for them in memory.
     """
-    frames = find_frames(
-        root, paths, FrameSize(SIDE, SIDE), cache="memory" if cache == "none" else cache, cache_dir=cache_dir
-    )
+    size = FrameSize(SIDE, SIDE)
+    try:
+        frames = find_frames(root, paths, size, cache="memory" if cache == "none" else cache, cache_dir=cache_dir)
+    except ValueError:  # they are small enough to do without a folder for them
+        frames = find_frames(root, paths, size, cache="memory", cache_dir=cache_dir)
     thumbnails = np.empty((len(paths), SIDE, SIDE, 3), dtype=np.uint8)
     for index in range(len(paths)):
         thumbnails[index] = frames[index].numpy()

@@ -4,7 +4,7 @@ import csv
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -361,13 +361,13 @@ def group_by_label(samples: list[Sample]) -> dict[str, list[Sample]]:
     return groups
 
 
-def count_table(samples: list[Sample]) -> dict[str, Counter[str]]:
+def count_table(samples: Sequence[Sample]) -> dict[str, Counter[str]]:
     """Images a class in every part that has any: {"train": {"jerry": 903, ...}, ...}."""
     table = {part: Counter(sample.label for sample in samples if sample.split == part) for part in PARTS}
     return {part: counter for part, counter in table.items() if counter}
 
 
-def write_split(path: Path, samples: list[Sample]) -> None:
+def write_split(path: Path, samples: Sequence[Sample]) -> None:
     """Writes `path,label,split`, a line an image, and `group` where there are groups; `read_split` takes it back."""
     columns = ("path", "label", "split", "group")[: 4 if any(sample.group for sample in samples) else 3]
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
 from vit_lightning.data.near_duplicates import Thumbnails, distances
+from vit_lightning.data.splitting import Split
 
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
@@ -74,23 +74,20 @@ class Baselines:
         return f"{share}: the split leaks, and scores on it measure memory; {self.instead}."
 
 
-def score_baselines(
-    data: ImageDataModule, part: Literal["val", "test"] = "val", kind: str | None = None
-) -> Baselines | None:
+def score_baselines(split: Split, part: Literal["val", "test"] = "val") -> Baselines | None:
     """What a part's scores have to be held against; None where the part or training is empty.
 
     Args:
-        data: With its samples split.
+        split: Who trains, and who is held out.
         part: The part that is scored.
-        kind: How the split was made; left out, as `data.split` says.
 
     Raises:
         OSError: A picture cannot be read.
     """
-    train, held = data.part("train"), data.part(part)
+    train, held = split.part("train"), split.part(part)
     if not train or not held:
         return None
-    label, near = thumbnail_neighbours(data.thumbnails(held), data.thumbnails(train))
+    label, near = thumbnail_neighbours(split.thumbnails(held), split.thumbnails(train))
     by_thumbnail = np.mean([train[index].label == sample.label for index, sample in zip(label, held, strict=True)])
     return Baselines(
         part=part,
@@ -100,7 +97,7 @@ def score_baselines(
             "thumbnail_neighbour": float(by_thumbnail),
         },
         near_duplicates=float(near.mean()),
-        instead=advice(data, kind or str(data.split)),
+        instead=advice(split),
     )
 
 
@@ -141,17 +138,17 @@ def thumbnail_neighbours(
     return np.concatenate(nearest), np.concatenate(repeats)
 
 
-def advice(data: ImageDataModule, kind: str) -> str:
+def advice(split: Split) -> str:
     """What to do about a split that leaks."""
-    if kind == "random" and all(sample.number is not None for sample in data.samples):
+    if split.kind == "random" and all(sample.number is not None for sample in split.samples):
         return (
             "if these are frames of a video, hold whole stretches out with --data.split blocks, otherwise pictures "
             "that look alike together with --data.split groups --data.group_by duplicates"
         )
-    if kind in ("random", "groups"):
+    if split.kind in ("random", "groups"):
         return "hold pictures that look alike out together with --data.split groups --data.group_by duplicates"
-    if kind == "blocks":
+    if split.kind == "blocks":
         return "raise --data.guard"
-    if kind != "folders":
+    if split.kind != "folders":
         return "let pictures that look alike share a part"
     return "its ready-made parts share pictures: put all images of a class into one folder, and split that by groups"

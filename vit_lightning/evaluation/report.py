@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vit_lightning.evaluation.metrics import Outcome
-    from vit_lightning.module import ViTClassifier
+    from vit_lightning.models.vit import VisionTransformer
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class Case:
         return "data:image/jpeg;base64," + base64.b64encode(self.picture or b"").decode()
 
 
-def write_report(folder: Path, metrics: dict[str, Any], outcome: Outcome, model: ViTClassifier, *, root: Path) -> Path:
+def write_report(
+    folder: Path, metrics: dict[str, Any], outcome: Outcome, net: VisionTransformer, *, root: Path
+) -> Path:
     """Writes `report.html` and its pictures: what was measured, on what, and how much it is worth.
 
     The page holds its pictures and asks for nothing from elsewhere; it takes its name last and in one step, so that a
@@ -83,7 +85,7 @@ def write_report(folder: Path, metrics: dict[str, Any], outcome: Outcome, model:
         folder: The run's `report/`, made where it is missing.
         metrics: What `metrics.json` says.
         outcome: The images, their classes and what the model said of them.
-        model: It is asked once more where it looked, for the images that are shown.
+        net: It is asked once more where it looked, for the images that are shown.
         root: The data's root folder, which the outcome's paths are relative to.
 
     Returns:
@@ -91,7 +93,7 @@ def write_report(folder: Path, metrics: dict[str, Any], outcome: Outcome, model:
     """
     folder.mkdir(parents=True, exist_ok=True)
     mistakes, hits = surest_mistakes(outcome, MISTAKES), least_sure_hits(outcome, HITS)
-    cases = look_at(outcome, [*mistakes, *hits], model, root)
+    cases = look_at(outcome, [*mistakes, *hits], net, root)
     shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :]}
     for name, group in shown.items():
         save_pictures(folder / name, group)
@@ -127,14 +129,14 @@ def most_telling(outcome: Outcome, ordered: npt.NDArray[np.intp], count: int) ->
     return [int(index) for index in ordered[chosen]]
 
 
-def look_at(outcome: Outcome, indices: Sequence[int], model: ViTClassifier, root: Path) -> list[Case]:
+def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer, root: Path) -> list[Case]:
     """These images with the model's attention over them."""
     cases = []
     with track(f"looking once more at {len(indices)} images, for the report", total=len(indices)) as advance:
         for index in indices:
             said, picture, trouble = int(outcome.predicted[index]), None, ""
             try:
-                picture = with_attention(root / outcome.paths[index], model)
+                picture = with_attention(root / outcome.paths[index], net)
             except FileNotFoundError:
                 trouble = "The file is no longer there."
             except OSError:
@@ -156,7 +158,7 @@ def look_at(outcome: Outcome, indices: Sequence[int], model: ViTClassifier, root
     return cases
 
 
-def with_attention(path: Path, model: ViTClassifier) -> bytes:
+def with_attention(path: Path, net: VisionTransformer) -> bytes:
     """An image at its own aspect and beside it the attention over it, as a JPEG.
 
     Raises:
@@ -175,8 +177,8 @@ def with_attention(path: Path, model: ViTClassifier) -> bytes:
     times = PICTURE_SIZE // 2 // max(picture.size)
     if times > 1:  # a browser would blur what it enlarges
         picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
-    frame = load_frame(path, frame_size(model.net.image_shape[1:]))
-    attention = attention_of(model.net, normalise(frame[None]), kind="rollout")[0]
+    frame = load_frame(path, frame_size(net.image_shape[1:]))
+    attention = attention_of(net, normalise(frame[None]), kind="rollout")[0]
     seen = Image.fromarray(overlay(torch.from_numpy(np.array(picture)), attention).numpy())
     return side_by_side(picture, seen)
 

@@ -1,0 +1,66 @@
+"""Where the images come from: a folder, Kaggle's Tom & Jerry set, or the drawn demo."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from vit_lightning.data import demo, kaggle
+from vit_lightning.data.index import find_layout
+from vit_lightning.progress import track
+
+Source = Literal["kaggle", "demo", "folder"]
+
+NO_ROOT = "data.source is folder, but no folder is given: add --data.root PATH"
+
+
+def find_classes(source: Source, root: str | None) -> list[str]:
+    """The classes in the order of the model's outputs, without downloading, drawing or opening anything.
+
+    Raises:
+        FileNotFoundError: The root is missing.
+        ValueError: No root for a folder, or no class folders in it.
+    """
+    if root is not None:
+        return find_layout(Path(root).expanduser()).classes
+    if source == "folder":
+        raise ValueError(NO_ROOT)
+    return list(kaggle.CLASSES)  # the demo's classes are the same
+
+
+def locate(source: Source, root: Path | None, cache_dir: Path) -> Path:
+    """The data's root, downloaded or drawn into the cache folder where it has to be; a root given wins.
+
+    Raises:
+        ValueError: No root for a folder.
+        OSError: It cannot be downloaded or drawn.
+    """
+    if root is not None:
+        return root
+    if source == "folder":
+        raise ValueError(NO_ROOT)
+    if source == "kaggle":
+        return kaggle.download(cache_dir)
+    draw_demo_once(demo_root(cache_dir))
+    return demo_root(cache_dir)
+
+
+def demo_root(cache_dir: Path) -> Path:
+    """Where the drawn frames lie."""
+    return cache_dir / f"demo-{demo.VERSION}"
+
+
+def draw_demo_once(root: Path) -> None:
+    """Draws the demo frames where they are missing; a drawing that was broken off leaves nothing behind."""
+    if root.is_dir():
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):  # of several nodes on one disk, one draws
+        if root.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix="drawing-") as folder:
+            drawn = Path(folder) / "demo"
+            with track(f"drawing the demo frames into {root}", total=demo.CLIPS) as advance:
+                demo.draw_demo(drawn, advance=advance)
+            drawn.rename(root)
