@@ -40,10 +40,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_folder(folder: Path, what: str, instead: str) -> None:
-    """Makes a folder and tries to write in it, before something is computed that is to be kept there.
+    """Tries whether a folder can be made and written, before something is computed that is to be kept there.
 
     Args:
-        folder: Made where it is missing.
+        folder: It need not be there yet, and is not made.
         what: That which is to be kept, for the message.
         instead: What to do where it cannot be.
 
@@ -51,8 +51,8 @@ def check_folder(folder: Path, what: str, instead: str) -> None:
         ValueError: The folder cannot be made or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise ValueError(f"{what} cannot be written to {folder} ({error.strerror}); {instead}") from error

@@ -208,6 +208,17 @@ class ModelCommand(LightningCLI):
         if self.options.model.init_from is not None:
             self.options.model.init_from = str(find_checkpoint(self.options.model.init_from, self.logs)[0].resolve())
 
+    def instantiate_classes(self) -> None:
+        """As Lightning does, with its mistakes in plain words.
+
+        Raises:
+            ValueError: A callback or logger that cannot be built, among others.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ValueError(explain(str(error), [])) from error if "Union subtypes" in str(error) else None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
         """The Trainer, with the precision and the progress bar that suit where it runs."""
         asked = self.config_init.trainer
