@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_s
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO, run_checkpoints
+from vit_lightning.callbacks.finite import StopAtNaN
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.outputs import HeldOutOutputs
@@ -177,10 +178,12 @@ class ViTCLI(LightningCLI):
                 "--output",
                 type=str,
                 default=None,
-                help="The CSV to write; left out, predictions/NNNN.csv in the run's folder.",
+                help="The .csv, .json or .jsonl to write; left out, predictions/NNNN.csv in the run's folder.",
             )
             text = "Also draw each image with the attention over it, into a folder beside the CSV."
             parser.add_argument("--attention", action="store_true", help=text)
+            text = "How many of the likeliest classes to tell of each image, its label among them."
+            parser.add_argument("--top", type=int, default=3, help=text)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -374,7 +377,10 @@ class ViTCLI(LightningCLI):
             callbacks.append(EpochBar())
         if command == "predict":
             self.writer = PredictionWriter(
-                self.prediction_file(), self.model.class_names, attention=self.options.attention
+                self.prediction_file(),
+                self.model.class_names,
+                attention=self.options.attention,
+                top=self.options.top,
             )
             callbacks.append(self.writer)
         if command == "test":
@@ -401,7 +407,7 @@ class ViTCLI(LightningCLI):
                 os.environ[RUN_FOLDER_VARIABLE] = str(self.run_folder)
             describe = None if self.resumed is None else partial(self.describe_run, self.run_folder)
             history = History(self.run_folder, self.facts(), describe)
-            callbacks += [history, ProcessSeeding(), TrainingImages()]
+            callbacks += [StopAtNaN(), history, ProcessSeeding(), TrainingImages()]
             callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
             if trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(self.run_folder / "checkpoints")

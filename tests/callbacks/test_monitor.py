@@ -16,12 +16,10 @@ from tensorboard.util.tensor_util import make_ndarray
 from torch import Tensor
 
 from vit_lightning.callbacks.monitor import (
-    LEGIBLE,
     THRESHOLDS,
     ClassMonitor,
     StepMonitor,
     curve_counts,
-    draw_confusion,
     tag_names,
 )
 from vit_lightning.data.datamodule import ImageDataModule, find_classes
@@ -173,13 +171,3 @@ def test_tags_have_no_spaces_and_stay_apart() -> None:
         "a_b_3",
         "Ärger-1.5",
     ]
-
-
-def test_the_matrix_is_coloured_by_row_with_the_counts_in_it() -> None:
-    figure = draw_confusion(torch.tensor([[30, 10], [0, 0]]), ["ant", "bee"])
-    axes = figure.axes[0]
-    assert [text.get_text() for text in axes.texts] == ["30", "10", "0", "0"]
-    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.75, 0.25], [0.0, 0.0]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["ant", "bee"]
-    many = draw_confusion(torch.eye(LEGIBLE + 1).long(), [str(index) for index in range(LEGIBLE + 1)])
-    assert not many.axes[0].texts

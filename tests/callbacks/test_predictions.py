@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_lightning.callbacks.pictures import LINE, MARGIN
+from vit_lightning.callbacks.pictures import MARGIN, magnified
 from vit_lightning.callbacks.predictions import LONGEST, NAMED, SHOWN, PredictionWriter, shown_size
 from vit_lightning.data.datamodule import UnlabelledImages
 from vit_lightning.data.transforms import frame_size, normalise
@@ -119,7 +119,7 @@ def test_no_table_is_left_where_all_could_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((480, 854), (270, 480)), ((1000, 500), (480, 240)), ((9, 16), (9, 16))]
+    ("size", "expected"), [((480, 854), (480, 854)), ((3000, 1500), (1024, 512)), ((9, 16), (9, 16))]
 )
 def test_pictures_keep_their_shape(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert shown_size(*size) == expected
@@ -158,11 +158,12 @@ def test_each_labelled_image_has_a_picture_with_the_attention(tmp_path: Path, to
     drawn = [path.name for path in sorted(folder.iterdir())]
     assert drawn == ["00001-frame.png", "00002-frame.png", f"00003-{'ä' * 60}.png", "mine.png"]
     assert any(text.endswith("over them in " + str(folder)) for _, text in told)
-    for name, index, beside in (("00001-frame.png", 0, False), ("00002-frame.png", 2, True)):
-        seen = torch.from_numpy(np.array(Image.open(folder / name)))[MARGIN + 2 * LINE : -MARGIN, MARGIN:-MARGIN]
-        picture = torch.from_numpy(np.array(Image.open(paths[index])))
+    for name, index, beside, factor in (("00001-frame.png", 0, False, 6), ("00002-frame.png", 2, True, 8)):
+        picture = magnified(torch.from_numpy(np.array(Image.open(paths[index]))), factor)  # to 240 pixels
         attention = attention_of(model.net, batch[0][index : index + 1])[0]
         expected = torch.cat([picture, overlay(picture, attention)], dim=1 if beside else 0)
+        seen = torch.from_numpy(np.array(Image.open(folder / name)))
+        seen = seen[-MARGIN - len(expected) : -MARGIN, MARGIN : MARGIN + expected.shape[1]]
         torch.testing.assert_close(seen, expected, rtol=0, atol=1)
 
 
