@@ -99,6 +99,26 @@ def test_an_unreadable_file_is_raised_or_skipped(
         assert "gone.jpg" in told[1][1]
 
 
+def test_a_model_that_gives_no_numbers_labels_nothing(
+    home: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(home / "lightning_logs/one/checkpoints/best.ckpt")
+    checkpoint["state_dict"]["net.head.bias"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    monkeypatch.chdir(tmp_path)
+    pictures = sorted(frames.rglob("*.jpg"))[:3]
+    with pytest.raises(ValueError, match=r"gives no numbers .* lower --model\.lr"):
+        next(predict_paths(load_classifier("broken.ckpt"), pictures))
+    capsys.readouterr()
+    assert main(["predict", "--run=broken.ckpt", "--output=labels.json", "--images", *map(str, pictures)]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: the model gives no numbers (nan)")
+    assert "nan%" not in captured.out
+    assert "warning" not in captured.out
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.ckpt"]
+
+
 def test_top_classes_are_in_order_and_never_more_than_there_are() -> None:
     names = ["a", "b", "c", "d"]
     assert [name for _, name, _ in top_classes(torch.tensor([0.1, 0.2, 0.6, 0.1]), names, k=2)] == ["c", "b"]

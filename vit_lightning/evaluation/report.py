@@ -43,7 +43,6 @@ MISTAKES, HITS = 12, 6
 #: Pixels that the longer side of a picture in the page has at most: two of them stand side by side.
 PICTURE_SIZE = 320
 
-
 #: Stands for a number that is not known.
 DASH = "\N{EN DASH}"
 
