@@ -1,6 +1,7 @@
 """Using a model from Python, without a Trainer."""
 
 import csv
+import json
 import shutil
 from collections.abc import Iterator
 from itertools import cycle
@@ -164,6 +165,25 @@ def test_predict_goes_on_past_unreadable_files_and_ends_with_1(
     assert main([*command, "--images", *good]) == 0
     assert labelled(Path("labels.csv")) == good
     assert not Path("labels.unreadable.csv").exists()
+
+
+def test_predict_writes_what_the_ending_says_and_refuses_what_it_cannot(
+    home: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = shutil.copy(next(frames.rglob("*.jpg")), "two\nlines.jpg")
+    command = ["predict", f"--run={home / 'lightning_logs/one/checkpoints/best.ckpt'}", "--images", picture]
+    capsys.readouterr()
+    assert main([*command, "--output=labels.json", "--top=2"]) == 0
+    (row,) = json.loads(Path("labels.json").read_text(encoding="utf-8"))
+    assert list(row) == ["path", "label", "index", "confidence", "label_2", "confidence_2"]
+    assert row["path"] == "two\nlines.jpg"
+    assert any(line.startswith(r"two\nlines.jpg  ") for line in capsys.readouterr().out.splitlines())
+    for option, words in (("--output=labels.txt", "labels.txt has to end in .csv, .json or .jsonl"), ("--top=0", "0")):
+        assert main([*command, option]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.json", "two\nlines.jpg"]
 
 
 @pytest.mark.parametrize("names", [["bad.jpg"], ["bad.jpg", "worse.jpg", "worst.jpg"]])

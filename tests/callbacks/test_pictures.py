@@ -78,7 +78,7 @@ def test_a_caption_that_has_to_be_whole_goes_on_in_further_lines() -> None:
         assert len(lines) > 2
         assert max(map(font().getlength, lines)) <= SHOWN_WIDTH
         assert "".join(lines).replace(" ", "") == legible(text).replace(" ", "")
-    assert all(not line.endswith("betw") for line in wrapped(words, SHOWN_WIDTH))  # no word is broken
+    assert " ".join(wrapped(words, SHOWN_WIDTH)) == words  # no word is broken
     tile = captioned([plain((0, 0, 0))], [name], whole=True)
     assert tile.size == (SHOWN_WIDTH + 2 * MARGIN, 8 + LINE * len(wrapped(legible(name), SHOWN_WIDTH)) + 2 * MARGIN)
     assert (pixels(tile)[-MARGIN - 8 : -MARGIN, MARGIN : MARGIN + 16] == 0).all()
