@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,16 @@ def test_from_the_command_line(
     assert line in (run / "run.log").read_text()
     assert main(["predict"]) == 2
     assert "no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(frames: Path, tmp_path: Path) -> None:
+    """The loss is read on both; neither waits for the other."""
+    command = [sys.executable, str(Path(__file__).parent.parent.parent / "cli.py"), "fit", f"--data.root={frames}"]
+    command += ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
+    command += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    command += ["--trainer.log_every_n_steps=1", "--trainer.gradient_clip_val=null", "--model.lr=1e30", "--run=wild"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2
+    assert "training has failed; lower --model.lr" in done.stderr
+    assert json.loads((tmp_path / "lightning_logs/wild/status.json").read_text())["state"] == "failed"

@@ -96,10 +96,14 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("ending", ["csv", "json", "jsonl"])
 def test_the_ending_says_the_format_and_paths_come_back_as_they_were(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"labels.{ending}"
-    batches = [([ODD, "b"], [[0.1, 0.6, 0.05, 0.25], [0.7, 0.0, 0.2, 0.1]]), ([], []), (["c"], [[0.0, 0.0, 0.0, 1.0]])]
+    batches = [
+        ([ODD, "a\rb"], [[0.1, 0.6, 0.05, 0.25], [0.7, 0.0, 0.2, 0.1]]),
+        ([], []),
+        (["c"], [[0.0, 0.0, 0.0, 1.0]]),
+    ]
     write(path, batches, NAMES).on_predict_end(NOBODY, NOBODY)
     rows = rows_of(path)
-    assert [row["path"] for row in rows] == [ODD, "b", "c"]
+    assert [row["path"] for row in rows] == [ODD, "a\rb", "c"]  # where nothing else asks for quotes
     expected = {"path": ODD, "label": "bee", "index": 1, "confidence": 0.6}
     expected |= {"label_2": "dog", "confidence_2": 0.25, "label_3": "ant", "confidence_3": 0.1}
     if ending == "csv":
