@@ -1,6 +1,7 @@
 """Using a model from Python, without a Trainer."""
 
 import csv
+import json
 import shutil
 from collections.abc import Iterator
 from itertools import cycle
@@ -99,6 +100,26 @@ def test_an_unreadable_file_is_raised_or_skipped(
         assert "gone.jpg" in told[1][1]
 
 
+def test_a_model_that_gives_no_numbers_labels_nothing(
+    home: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(home / "lightning_logs/one/checkpoints/best.ckpt")
+    checkpoint["state_dict"]["net.head.bias"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    monkeypatch.chdir(tmp_path)
+    pictures = sorted(frames.rglob("*.jpg"))[:3]
+    with pytest.raises(ValueError, match=r"gives no numbers .* lower --model\.lr"):
+        next(predict_paths(load_classifier("broken.ckpt"), pictures))
+    capsys.readouterr()
+    assert main(["predict", "--run=broken.ckpt", "--output=labels.json", "--images", *map(str, pictures)]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: the model gives no numbers (nan)")
+    assert "nan%" not in captured.out
+    assert "warning" not in captured.out
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.ckpt"]
+
+
 def test_top_classes_are_in_order_and_never_more_than_there_are() -> None:
     names = ["a", "b", "c", "d"]
     assert [name for _, name, _ in top_classes(torch.tensor([0.1, 0.2, 0.6, 0.1]), names, k=2)] == ["c", "b"]
@@ -144,6 +165,25 @@ def test_predict_goes_on_past_unreadable_files_and_ends_with_1(
     assert main([*command, "--images", *good]) == 0
     assert labelled(Path("labels.csv")) == good
     assert not Path("labels.unreadable.csv").exists()
+
+
+def test_predict_writes_what_the_ending_says_and_refuses_what_it_cannot(
+    home: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = shutil.copy(next(frames.rglob("*.jpg")), "two\nlines.jpg")
+    command = ["predict", f"--run={home / 'lightning_logs/one/checkpoints/best.ckpt'}", "--images", picture]
+    capsys.readouterr()
+    assert main([*command, "--output=labels.json", "--top=2"]) == 0
+    (row,) = json.loads(Path("labels.json").read_text(encoding="utf-8"))
+    assert list(row) == ["path", "label", "index", "confidence", "label_2", "confidence_2"]
+    assert row["path"] == "two\nlines.jpg"
+    assert any(line.startswith(r"two\nlines.jpg  ") for line in capsys.readouterr().out.splitlines())
+    for option, words in (("--output=labels.txt", "labels.txt has to end in .csv, .json or .jsonl"), ("--top=0", "0")):
+        assert main([*command, option]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.json", "two\nlines.jpg"]
 
 
 @pytest.mark.parametrize("names", [["bad.jpg"], ["bad.jpg", "worse.jpg", "worst.jpg"]])

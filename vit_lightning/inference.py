@@ -61,6 +61,7 @@ def predict_paths(
     Raises:
         FileNotFoundError: A file is missing, unless they are skipped.
         OSError: A file is no readable picture, unless they are skipped.
+        ValueError: The model gives no numbers.
     """
     _, height, width = model.net.image_shape
     size, todo = frame_size((height, width)), iter(paths)
@@ -84,7 +85,21 @@ def predict_paths(
                     log.warning("%s", error)
             if frames:
                 images = normalise(torch.stack(frames).to(model.device)).to(model.dtype)
-                yield from zip(readable, model(images).float().softmax(dim=-1).cpu(), strict=True)
+                yield from zip(readable, checked(model(images).float().softmax(dim=-1).cpu()), strict=True)
+
+
+def checked(probabilities: Tensor) -> Tensor:
+    """Probabilities as they are, (B, K) on the CPU.
+
+    Raises:
+        ValueError: They are no numbers, as those of a model whose training has failed; there is no likeliest one.
+    """
+    if not probabilities.isfinite().all():
+        raise ValueError(
+            "the model gives no numbers (nan): its training has failed; take another run or checkpoint, or train again "
+            "with a lower --model.lr"
+        )
+    return probabilities
 
 
 def top_classes(probabilities: Tensor, class_names: Sequence[str], k: int = 3) -> list[tuple[int, str, float]]:

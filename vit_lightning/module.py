@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from vit_lightning.checkpoint import initial_weights, network_defaults
+from vit_lightning.data.loading import Prediction
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.optim import build_optimizer, build_schedule, check_settings, clip_gradients, update_settings
@@ -22,14 +23,6 @@ from vit_lightning.optim import build_optimizer, build_schedule, check_settings,
 log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
-
-
-class Prediction(TypedDict):
-    """What `predict_step` gives for a batch."""
-
-    path: list[str]  # of those that could be read
-    probabilities: Tensor  # (B, K), as many
-    unreadable: dict[str, str]  # the other paths, with the reason
 
 
 class ViTClassifier(LightningModule):
@@ -40,8 +33,8 @@ class ViTClassifier(LightningModule):
     Args:
         class_names: The classes in the order of the model's outputs; the command line fills them in from the data.
         num_classes: Number of classes; left out, that of `class_names`. Given, it is checked against the data.
-        compile: Have torch.compile translate the network for training: half a minute at the start, which long runs on a
-            GPU may win back. On the processors measured it brought nothing.
+        compile: Have torch.compile translate the network for training: half a minute, which long runs on a GPU may win
+            back. On the processors measured it brought nothing.
         init_from: A checkpoint (on the command line also a run) whose weights training starts from. Of another image
             size, the positions are resampled; of other classes, the head starts afresh; all else has to be the same.
         lr: Peak learning rate.
@@ -181,9 +174,6 @@ class ViTClassifier(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips the norm of all gradients together, and logs what it was before.
-
-        Lightning's own clipping refuses a fused optimizer under bf16 autocast, where nothing stands in its way.
-        """
+        """Clips and logs the norm of all gradients: Lightning's clipping refuses a fused optimizer under bf16."""
         norm = clip_gradients(self.net, gradient_clip_val, gradient_clip_algorithm)
         self.log("train/grad_norm", norm, on_step=True, on_epoch=False)

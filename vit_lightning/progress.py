@@ -14,17 +14,32 @@ LOGGER = "vit_lightning"
 #: The loggers whose records reach the user.
 LOGGERS = (LOGGER, "lightning")
 
-#: Advice that does not apply to this project's runs, by the beginning of the message.
+#: Columns of the narrowest terminal that lines are made for.
+WIDTH = 80
+
+#: Warnings that nobody can act on, by the beginning of the message; why each is none of the user's business.
 NOISE = (
+    # Advice on settings that were chosen with care: by measuring, or because the run is a small one.
     r".*does not have many workers which may be a bottleneck",
     r".*The number of training batches .* is smaller than the logging interval",
+    # A run's own checkpoints are there when it goes on.
     r".*Checkpoint directory .* exists and is not empty",
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
-    r".*Starting from v1\.9\.0, `tensorboardX` has been removed",
+    # test and predict need none of the callbacks that the weights were trained with.
     r".*Be aware that when using `ckpt_path`",
+    # A run without a validation part has no best checkpoint; `fit` says what it has.
     r".*ModelCheckpoint.* could not find the monitored key",
+    # A part that is empty is said by its name elsewhere.
     r".*Total length of `list` across ranks is zero",
+    # The hook is there for the commands that do have such a loader.
     r".*You have overridden .* in `LightningModule` but have passed in",
+    # TensorBoard's own package, which is used here, is there.
+    r".*Starting from v1\.9\.0, `tensorboardX` has been removed",
+    # Lightning 2.6 calls what torch 2.14 and jsonargparse 4.49 mean to take away; it is theirs to settle.
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"\s*``instantiate_classes`` was deprecated",
+    r"\s*By default only one JsonargparseDeprecationWarning per type is shown",
+    # There is another way to read the pictures where torchvision's has gone.
+    r"The image decoding and encoding capabilities of TorchVision are deprecated",
 )
 
 
@@ -88,10 +103,10 @@ def set_up_logging(*, quiet: bool = False) -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.showwarning = log_warning
+    # Python hides these outside of the program's first file, and so would those of a callback that somebody adds.
+    warnings.filterwarnings("default", category=DeprecationWarning)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def log_to(path: Path) -> None:
@@ -130,3 +145,20 @@ def track(description: str, total: int) -> Iterator[Callable[[int], None]]:
 def is_terminal() -> bool:
     """Whether anybody watches: progress bars are drawn only then."""
     return sys.stdout.isatty()
+
+
+def legible(name: str, width: int | None = None) -> str:
+    r"""A name from outside on one line: control signs, a newline among them, as escapes such as \n.
+
+    Args:
+        name: As of a file or a class; it may hold anything.
+        width: Columns of the terminal that it may take; of a longer one the middle is left out.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
+    if width is None or cell_len(text) <= width:
+        return text
+    head = set_cell_size(text, (width - 1) // 2).rstrip()  # half of a wide sign becomes a space
+    tail = set_cell_size(text[::-1], width - 1 - cell_len(head)).rstrip()[::-1]
+    return f"{head}…{tail}"

@@ -65,3 +65,11 @@ def test_a_save_that_breaks_off_leaves_the_old_file(tmp_path: Path, monkeypatch:
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     assert torch.load(path) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_what_a_kill_left_is_taken_away(tmp_path: Path) -> None:
+    """Each would be as large as a checkpoint."""
+    (tmp_path / ".last.ckpt.0123abcd").write_bytes(b"half a file")
+    (tmp_path / ".best.ckpt.0123abcd").write_bytes(b"of the other one")
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".best.ckpt.0123abcd", "last.ckpt"]

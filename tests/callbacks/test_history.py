@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from matplotlib.figure import Figure
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import DataLoader, TensorDataset
 
-from vit_lightning.callbacks.history import History, draw_curves
+from vit_lightning.callbacks.history import EventLog, History, draw_curves
 
 ACCURACIES = (0.25, 0.5, 0.5, 0.375)
 
@@ -118,3 +121,43 @@ def test_a_run_without_validation_is_recorded_too(tmp_path: Path) -> None:
     record(tmp_path, Scripted(), limit_val_batches=0)
     assert "best" not in status(tmp_path)
     assert status(tmp_path)["last"]["train/acc"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"max_epochs": 0}, "max_epochs is 0 and max_steps -1, and 0 epochs are done"),
+        ({"max_steps": 0}, "max_steps 0"),
+        ({"limit_train_batches": 0}, "limit_train_batches"),
+    ],
+)
+def test_a_run_without_a_step_has_not_finished(tmp_path: Path, limit: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=f"there was nothing to train: .*{words}"):
+        record(tmp_path, Scripted(), **limit)
+    assert (status(tmp_path)["state"], status(tmp_path)["epochs"]) == ("failed", 0)
+
+
+def test_the_curves_are_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_curves([{"epoch": 1.0}], [(0, 0.1)], tmp_path / "curves.png")
+    before = (tmp_path / "curves.png").read_bytes()
+
+    def breaks(self: Figure, path: Path, **how: Any) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", breaks)
+    with pytest.raises(OSError, match="no space"):
+        draw_curves([{"epoch": 1.0}], [(0, 0.2)], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_baselines_are_a_text_and_no_cards(tmp_path: Path) -> None:
+    logger = EventLog(tmp_path / "run")
+    logger.log_baselines(["val acc to beat: majority 0.351", "45 % have a near-duplicate: the split leaks"])
+    logger.save()
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert events.Tags()["scalars"] == []
+    (text,) = make_ndarray(events.Tensors("baselines/text_summary")[0].tensor_proto).tolist()
+    assert text.decode() == "val acc to beat: majority 0.351\n\n45 % have a near-duplicate: the split leaks"

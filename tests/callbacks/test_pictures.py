@@ -23,12 +23,16 @@ from vit_lightning.callbacks.pictures import (
     captioned,
     enlarged,
     evenly_chosen,
+    evenly_spaced,
+    font,
     is_looked_at,
     sheet,
+    wrapped,
 )
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.sources import find_classes
 from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import legible
 
 
 def plain(colour: Sequence[float]) -> Tensor:
@@ -67,6 +71,20 @@ def test_the_text_is_what_is_said_red_where_wrong_and_cut_where_too_long() -> No
     assert red > green + 100
 
 
+def test_a_caption_that_has_to_be_whole_goes_on_in_further_lines() -> None:
+    """In a tile as wide as text needs, whatever the picture; as a name on one line, whatever signs it has."""
+    name, words = "n" * 60 + "\n" + "猫" * 30, "a label of quite a few words, with spaces between them"
+    for text in (name, words):
+        lines = wrapped(legible(text), SHOWN_WIDTH)
+        assert len(lines) > 2
+        assert max(map(font().getlength, lines)) <= SHOWN_WIDTH
+        assert "".join(lines).replace(" ", "") == legible(text).replace(" ", "")
+    assert " ".join(wrapped(words, SHOWN_WIDTH)) == words  # no word is broken
+    tile = captioned([plain((0, 0, 0))], [name], whole=True)
+    assert tile.size == (SHOWN_WIDTH + 2 * MARGIN, 8 + LINE * len(wrapped(legible(name), SHOWN_WIDTH)) + 2 * MARGIN)
+    assert (pixels(tile)[-MARGIN - 8 : -MARGIN, MARGIN : MARGIN + 16] == 0).all()
+
+
 def test_pictures_are_below_or_beside_each_other() -> None:
     red, blue = plain((1.0, 0.0, 0.0)), plain((0.0, 0.0, 1.0))
     below, beside = captioned([red, blue], []), captioned([red, blue], [], beside=True)
@@ -91,6 +109,7 @@ def test_small_frames_are_enlarged_by_a_whole_factor() -> None:
 def test_held_out_images_are_chosen_at_even_distances(length: int, indices: list[int]) -> None:
     dataset: Any = [(torch.tensor(index), 0) for index in range(length)]
     assert [int(frame) for frame, _ in evenly_chosen(dataset, 8)] == indices
+    assert evenly_spaced(length, 8).tolist() == indices
 
 
 def test_what_costs_time_is_drawn_ever_more_rarely_and_at_the_end() -> None:

@@ -101,6 +101,14 @@ def test_cells_are_coloured_by_their_share_of_the_row() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
 
 
+def test_names_may_be_left_out_and_colours_are_explained_where_there_are_no_counts() -> None:
+    axes = draw_confusion_matrix(np.eye(25, dtype=np.int64), None).axes[0]
+    assert not axes.get_xticklabels()
+    assert not axes.get_yticklabels()
+    assert not axes.texts
+    assert "root of the share" in axes.get_title()
+
+
 def test_names_are_taken_literally() -> None:
     """Not as mathematics, not as markup, not as matplotlib's sign for a line that goes unnamed."""
     names = ["_hidden", "$x^2$", "<script>alert(1)</script>", "an extraordinarily long name of a class", "猫"]

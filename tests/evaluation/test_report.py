@@ -176,6 +176,28 @@ def test_a_class_without_images(frames: Path, model: ViTClassifier, tmp_path: Pa
     assert "class_1 0.00 - - 0" in text
 
 
+@pytest.mark.parametrize(
+    ("f1", "said"),
+    [
+        ([0.9, 0.5, 0.2, 0.7], "class_0 is recognised best, class_2 worst."),
+        ([0.0, 0.9, 0.0, 0.0], "class_1 is recognised best; class_0, class_2 and class_3 worst."),
+        ([0.6, 0.9, 0.9, 0.7], "class_1 and class_2 are recognised best, class_0 worst."),
+        ([0.0, 0.1 + 0.2, 0.3, 0.0, 0.0, 0.0], "class_1 and class_2 are recognised best; 4 classes worst."),
+        ([0.5, 0.5, 0.5], None),
+    ],
+)
+def test_classes_that_tie_are_named_together(
+    f1: list[float], said: str | None, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = metrics_of(outcome_of(frames, classes=len(f1)))
+    for row, value in zip(metrics["per_class"].values(), f1, strict=True):
+        row["f1"] = value
+    figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
+    text = " ".join(re.sub(r"<[^>]*>", "", report.render(metrics, {"mistakes": [], "hits": []}, figures)).split())
+    assert (said is None) == ("recognised best" not in text)
+    assert said is None or said in text
+
+
 def test_names_and_paths_are_text(hard_page: Path, frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
     named = '"><script>alert(3)<%2fscript>.jpg'
     shutil.copy(next(frames.rglob("*.jpg")), tmp_path / named)

@@ -1,11 +1,14 @@
 """The two checkpoints of a run, and how they reach the disk."""
 
+import glob
 import os
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from vit_lightning.files import replacing
 
 
 def run_checkpoints(folder: Path) -> list[Callback]:
@@ -59,11 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Saves through a temporary file in the same folder, flushed to the disk before it takes the name."""
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*"):  # by a kill; each is as large as a checkpoint
+            left.unlink()
+        with replacing(target) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import math
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vit_lightning.files import replacing
 from vit_lightning.runs import now, write_status
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,15 @@ class EventLog(TensorBoardLogger):
         super().log_hyperparams(told, {"hp/val_acc": score}, step)
 
     @rank_zero_only
+    def log_baselines(self, lines: Sequence[str]) -> None:
+        """Writes what the scores have to beat as a text; as numbers they would be the cards that one sees first.
+
+        Args:
+            lines: Paragraphs, in Markdown.
+        """
+        self.experiment.add_text("baselines", "\n\n".join(lines), 0)
+
+    @rank_zero_only
     def save(self) -> None:
         """Flushes the events to the disk."""
         self.experiment.flush()
@@ -72,7 +81,9 @@ class History(Callback):
     ) -> None:
         self.folder = folder
         self.on_begin = on_begin
+        # A run that goes on stays as it was until the first step is near: what fails before that has not harmed it.
         self.untouched = bool(facts and "state" in facts)
+        # `started` first, so that a run that goes on keeps its own; `state` last, whatever the former one was.
         self.status: dict[str, Any] = {"state": "running", "started": now()} | (facts or {}) | {"state": "running"}
         self.status.pop("ended", None)
         self.rows: list[dict[str, float]] = []
@@ -84,17 +95,20 @@ class History(Callback):
         self.validated = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """How far the run had come."""
+        """How far the run had come: rows of later epochs, whose weights are lost, will be left out."""
         self.epochs_done = checkpoint["epoch"] + 1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run is under way."""
+        """The run is under way; the Trainer is known only now, with `max_epochs` as flags and defaults have it."""
         if trainer.is_global_zero and not self.untouched:
             self.status |= {"epochs": 0, "max_epochs": trainer.max_epochs}
             write_status(self.folder, self.status)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins the tables; a run that goes on keeps its rows up to the checkpoint, and forgets later ones."""
+        """Begins the tables; a run that goes on keeps its rows up to the checkpoint, and forgets later ones.
+
+        Checkpoint, optimizer and data are there by now, all that a flag could have spoilt.
+        """
         if not trainer.is_global_zero:
             return
         self.untouched = False
@@ -122,13 +136,15 @@ class History(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Notes the learning rate that this step uses."""
+        # Not with Lightning's LearningRateMonitor, which leaves out all steps but every `log_every_n_steps`-th; all
+        # groups have the same rate. The hook comes once an optimizer step, however many batches it takes.
         rate = float(optimizer.param_groups[0]["lr"])
         pl_module.log("train/lr", rate, on_step=True, on_epoch=False)
         self.rates.append((trainer.global_step, rate))
         self.unwritten_rates += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the epoch down; validation has run by now."""
+        """Writes the epoch down; validation has run by now, the checkpoints come after all other callbacks."""
         # Reading the metrics gathers them from all processes, so every one of them has to come by here.
         scores = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items() if name in SCORES}
         if not self.validated:  # Lightning still shows those of an earlier epoch
@@ -139,6 +155,7 @@ class History(Callback):
         if not self.in_epoch:
             return  # Lightning ends the last epoch of a checkpoint once more
         self.in_epoch = False
+        # A line is added, nothing written anew: a kill loses one row at most, which `read_numbers` then leaves out.
         self.rows.append({"epoch": float(epoch), **scores})
         write_rows(self.folder / "history.csv", [history_row(self.rows[-1])], append=True)
         self.write_rates()
@@ -152,13 +169,11 @@ class History(Callback):
                 line += f"  {part} loss {scores[f'{part}/loss']:.3f}"
             if f"{part}/acc" in scores:
                 line += f" acc {scores[f'{part}/acc']:.3f}"
-        if not math.isfinite(scores.get("train/loss", 0.0)):
-            log.warning("the training loss is no number any more; stop the run and lower --model.lr")
         seconds = time.perf_counter() - self.epoch_began
         log.info("%s  %s%s", line, f"{seconds:.0f}s", " *" if improved else "")  # within 80 columns
 
     def tell_progress(self) -> None:
-        """Brings `status.json` up to the rows."""
+        """Brings `status.json` up to the rows; `best` and `last` follow from them alone, in a run that goes on too."""
         self.status["epochs"] = int(self.rows[-1]["epoch"]) if self.rows else 0
         for name, row in (("best", best_row(self.rows)), ("last", self.rows[-1] if self.rows else None)):
             self.status.pop(name, None)
@@ -167,20 +182,34 @@ class History(Callback):
         write_status(self.folder, self.status)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run went through."""
+        """The run went through.
+
+        Raises:
+            ValueError: Without a single step; such a run has not finished, but failed.
+        """
+        if not self.rates:  # of every process, so that all of them end
+            if trainer.limit_train_batches == 0:
+                raise ValueError("there was nothing to train: trainer.limit_train_batches is 0")
+            limits = f"trainer.max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}"
+            raise ValueError(f"there was nothing to train: {limits}, and {self.epochs_done} epochs are done; give more")
         if trainer.is_global_zero:
-            if not self.rates:
-                log.warning("nothing was trained: there was no batch, or the checkpoint has done its epochs")
             self.close("finished", trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The run was stopped or broke; what it has so far is kept."""
+        """The run was stopped or broke; what it has so far is kept.
+
+        Lightning comes by here for every exception, Ctrl-C and SIGTERM among them, and raises it again afterwards. One
+        that another callback raises after `on_fit_end` does not change how the run ended.
+        """
         if trainer.is_global_zero and self.status["state"] == "running" and not self.untouched:
             stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
             self.close("interrupted" if stopped else "failed", trainer)
 
     def close(self, state: str, trainer: Trainer) -> None:
-        """Writes the final state, the remaining learning rates, the curves and TensorBoard's row for the run."""
+        """Writes the final state, the remaining learning rates, the curves and TensorBoard's row for the run.
+
+        The state comes last: who reads `finished` finds all the rest.
+        """
         if self.untouched:
             return
         self.write_rates()
@@ -257,4 +286,5 @@ def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, flo
     rate.set_title("learning rate")
     rate.set_xlabel("step")
     rate.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

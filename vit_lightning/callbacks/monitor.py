@@ -1,12 +1,10 @@
 """Curves for TensorBoard beyond loss and accuracy: class by class, and step by step."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,14 +13,12 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassPrecisionRecallCurve
 
 from vit_lightning.callbacks.pictures import is_looked_at, last_step, watched
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from vit_lightning.evaluation.figures import draw_confusion_matrix, style
 
 #: Thresholds of a precision-recall curve, as many as TensorBoard's own.
 THRESHOLDS = 127
 
-#: More classes than this have neither names nor counts in the confusion matrix.
+#: More classes than this have no names in the confusion matrix: nobody could read them in a picture of this size.
 LEGIBLE = 30
 
 
@@ -85,7 +81,9 @@ class ClassMonitor(Callback):
             logger.log_metrics(scores, step)
             if not isinstance(logger, TensorBoardLogger):
                 continue
-            logger.experiment.add_figure("val/confusion", draw_confusion(matrix, self.class_names), step)
+            names = self.class_names if len(self.class_names) <= LEGIBLE else None
+            with style():  # it is rendered in here
+                logger.experiment.add_figure("val/confusion", draw_confusion_matrix(matrix.numpy(), names), step)
             for k, tag in enumerate(self.tags):
                 if counts is not None and images[k] > 0:
                     logger.experiment.add_pr_curve_raw(
@@ -167,34 +165,3 @@ def curve_counts(counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor
     predicted = tp + fp
     precision = torch.where(predicted > 0, tp / predicted.clamp_min(1), 1.0)
     return tp, fp, tn, fn, precision, tp / (tp + fn).clamp_min(1)
-
-
-def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
-    """The confusion matrix, coloured by the shares of each row, with the counts in it.
-
-    Args:
-        matrix: Counts (K, K), labels down and predictions across.
-        class_names: The K classes.
-    """
-    from matplotlib.figure import Figure  # half a second, needed only here
-
-    classes = len(class_names)
-    legible = classes <= LEGIBLE
-    side = max(3.0, 0.45 * classes) if legible else 8.0
-    figure = Figure(figsize=(side + 1.0, side + 1.0), dpi=80, layout="constrained")
-    axes = figure.subplots()
-    shares = (matrix / matrix.sum(dim=1, keepdim=True).clamp_min(1)).numpy()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("label")
-    if legible:
-        axes.set_xticks(range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(classes), class_names)
-        for label in range(classes):
-            for predicted in range(classes):
-                colour = "white" if shares[label, predicted] > 0.5 else "black"
-                count = f"{int(matrix[label, predicted]):,}"
-                axes.text(predicted, label, count, ha="center", va="center", color=colour, fontsize=9)
-    else:  # a bar beside the counts would take as long to draw as all the rest
-        figure.colorbar(image, ax=axes, fraction=0.046, label="share of the label's images")
-    return figure

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,6 +18,7 @@ from vit_lightning.data.transforms import normalise
 from vit_lightning.evaluation.attention import attention_of, overlay
 from vit_lightning.inference import top_classes
 from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import legible
 
 #: Images on the sheet of training images, and columns.
 TRAINING_IMAGES, TRAINING_COLUMNS = 24, 6
@@ -96,38 +98,70 @@ def show(trainer: Trainer, name: str, picture: Image.Image) -> None:
 
 def evenly_chosen(dataset: Dataset[tuple[Tensor, int]], count: int) -> list[tuple[Tensor, int]]:
     """So many images with their labels, at even distances from the first to the last; all of fewer."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))  # type: ignore[arg-type]  # ours have a length
-    return [dataset[int(index)] for index in chosen]
+    return [dataset[int(index)] for index in evenly_spaced(len(dataset), count)]  # type: ignore[arg-type]  # ours have a length
+
+
+def evenly_spaced(length: int, count: int) -> npt.NDArray[np.int64]:
+    """At most `count` of the indices below `length`, at even distances: of images sorted by class, all classes."""
+    return np.unique(np.linspace(0, length - 1, count).astype(np.int64))
 
 
 def enlarged(frame: Tensor) -> Tensor:
     """A picture, bytes (H, W, 3), by the least whole factor at which it is `SHOWN_WIDTH` wide."""
-    factor = math.ceil(SHOWN_WIDTH / frame.shape[1])
+    return magnified(frame, math.ceil(SHOWN_WIDTH / frame.shape[1]))
+
+
+def magnified(frame: Tensor, factor: int) -> Tensor:
+    """A picture, bytes (H, W, 3), by a whole factor: its pixels stay what they are."""
     return frame.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 def captioned(
-    pictures: Sequence[Tensor], lines: Sequence[str], *, beside: bool = False, wrong: bool = False
+    pictures: Sequence[Tensor], lines: Sequence[str], *, beside: bool = False, wrong: bool = False, whole: bool = False
 ) -> Image.Image:
     """Pictures under lines of text.
 
     Args:
         pictures: Bytes (H, W, 3), all of one size.
-        lines: What stands above them; what is too long is cut off.
+        lines: What stands above them.
         beside: The pictures beside each other, not below each other.
         wrong: The text is red.
+        whole: What is too long for a line goes on in the next, and a tile too narrow for text is wider than its
+            pictures; otherwise it is cut off, so that tiles are of one size.
     """
     joined = torch.cat(list(pictures), dim=1 if beside else 0).numpy()
     height, width = joined.shape[:2]
+    lines = [legible(line) for line in lines]
+    if whole:
+        width = max(width, SHOWN_WIDTH)
+        lines = [part for line in lines for part in wrapped(line, width)]
+    else:
+        lines = [cut(line, width) for line in lines]
     tile = Image.new("RGB", (width + 2 * MARGIN, height + LINE * len(lines) + 2 * MARGIN), "white")
     tile.paste(Image.fromarray(joined), (MARGIN, MARGIN + LINE * len(lines)))
     draw = ImageDraw.Draw(tile)
     for row, line in enumerate(lines):
-        text = line
-        while font().getlength(text) > width and len(text) > 1:
-            text = text.rstrip("…")[:-1] + "…"
-        draw.text((MARGIN, MARGIN + LINE * row), text, fill="#b30000" if wrong else "black", font=font())
+        draw.text((MARGIN, MARGIN + LINE * row), line, fill="#b30000" if wrong else "black", font=font())
     return tile
+
+
+def cut(line: str, width: int) -> str:
+    """A line of text, cut off so that it is no wider in pixels."""
+    while font().getlength(line) > width and len(line) > 1:
+        line = line.rstrip("…")[:-1] + "…"
+    return line
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines that are no wider in pixels, broken after spaces where there are any."""
+    lines, line = [], text
+    while font().getlength(line) > width and len(line) > 1:
+        fitting = next(end for end in range(len(line) - 1, 0, -1) if end == 1 or font().getlength(line[:end]) <= width)
+        end = line.rfind(" ", 1, fitting + 1)
+        end = fitting if end < 0 else end
+        lines.append(line[:end])
+        line = line[end:].lstrip(" ")
+    return [*lines, line]
 
 
 def sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:

@@ -1,22 +1,28 @@
 """Writes what `predict` finds, batch by batch."""
 
 import csv
+import io
+import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.cells import cell_len, set_cell_size
 from torch import Tensor
 
-from vit_lightning.callbacks.pictures import captioned
+from vit_lightning.callbacks.pictures import captioned, magnified
 from vit_lightning.data.frames import load_frame
+from vit_lightning.data.loading import Prediction
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.evaluation.attention import attention_of, overlay
-from vit_lightning.inference import top_classes
-from vit_lightning.module import Prediction, ViTClassifier
+from vit_lightning.inference import checked, top_classes
+from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import WIDTH, legible
 
 log = logging.getLogger(__name__)
 
@@ -26,30 +32,47 @@ SHOWN = 20
 #: Unreadable files named on the terminal, likewise.
 NAMED = 5
 
-#: Longest side in pixels of a picture that is shown with the attention.
-LONGEST = 480
+#: Columns that the name of a file is given on the terminal even where much is to be said of it.
+NAME_WIDTH = 24
+
+#: Longest side in pixels of a picture that is shown with the attention; a smaller one is enlarged to at least `SMALL`.
+LONGEST, SMALL = 1024, 240
+
+#: Endings of the files that predictions are written into.
+ENDINGS = (".csv", ".json", ".jsonl")
 
 
 class PredictionWriter(Callback):
-    """A CSV with path, label, index, confidence and the next likeliest classes; the first ones also on the terminal.
+    """A table with path, label, index, confidence and the next likeliest classes; the first rows also on the terminal.
 
-    A file that cannot be read has no row there, so that every row is a label. All such files are in a second CSV,
-    path,reason, which is there only where there are any: `0001.unreadable.csv` beside `0001.csv`.
+    It is a CSV, a JSON list of objects or JSON Lines, as the name's ending says, and whole after every batch: Ctrl-C, a
+    full disk or a power cut leave what was written until then. A file that cannot be read has no row there, so that
+    every row is a label. All such files are in a second CSV, path,reason, which is there only where there are any:
+    `0001.unreadable.csv` beside `0001.csv`.
 
     Args:
-        path: The CSV file.
+        path: The table: a .csv, .json or .jsonl.
         class_names: Names of the classes.
         attention: Also draw each image with the attention over it, as `0001-attention/00001-NAME.png` beside
             `0001.csv`; the number is that of the row.
+        top: How many of the likeliest classes are told, the label among them.
+
+    Raises:
+        ValueError: Another ending, or `top` is less than 1.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], *, attention: bool = False) -> None:
+    def __init__(self, path: Path, class_names: Sequence[str], *, attention: bool = False, top: int = 3) -> None:
+        if path.suffix.lower() not in ENDINGS:
+            raise ValueError(f"--output {path} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+        if top < 1:
+            raise ValueError(f"--top is {top}; it is the number of classes told of each image, at least 1")
         self.path = path
         self.class_names = class_names
         self.attention = attention
+        self.top = min(top, len(class_names))
         self.counts: Counter[str] = Counter()
-        self.file: TextIO | None = None
-        self.shown: list[tuple[str, str]] = []
+        self.table: Table | None = None
+        self.shown: list[tuple[str, list[tuple[int, str, float]]]] = []
         #: How many files could not be read, and the first of them with the reason.
         self.unreadable = 0
         self.named: dict[str, str] = {}
@@ -72,11 +95,10 @@ class PredictionWriter(Callback):
             self.attention_folder.mkdir(exist_ok=True)
             for picture in self.attention_folder.glob("[0-9][0-9][0-9][0-9][0-9]*-*.png"):
                 picture.unlink()
-        self.file = self.path.open("w", newline="", encoding="utf-8")
-        header = ["path", "label", "index", "confidence"]
-        for rank in range(2, min(3, len(self.class_names)) + 1):
-            header += [f"label_{rank}", f"confidence_{rank}"]
-        csv.writer(self.file, lineterminator="\n").writerow(header)
+        columns = ["path", "label", "index", "confidence"]
+        for rank in range(2, self.top + 1):
+            columns += [f"label_{rank}", f"confidence_{rank}"]
+        self.table = Table(self.path, columns)
 
     def on_predict_batch_end(
         self,
@@ -87,82 +109,176 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes one batch."""
-        assert self.file is not None, "on_predict_start comes first"
+        """Writes one batch.
+
+        Raises:
+            ValueError: The model gives no numbers.
+            OSError: The disk is full.
+        """
+        assert self.table is not None, "on_predict_start comes first"
+        probabilities = checked(outputs["probabilities"].cpu())
+        found = [top_classes(each, self.class_names, self.top) for each in probabilities]
         if self.attention:
-            self.draw(pl_module, outputs, batch)
-        writer = csv.writer(self.file, lineterminator="\n")
-        for path, probabilities in zip(outputs["path"], outputs["probabilities"].cpu(), strict=True):
-            (index, label, confidence), *others = top_classes(probabilities, self.class_names)
-            row = [path, label, index, f"{confidence:.6f}"]
+            self.draw(pl_module, outputs["path"], found, batch)
+        rows: list[list[str | int | float]] = []
+        for path, ((index, label, confidence), *others) in zip(outputs["path"], found, strict=True):
+            rows.append([path, label, index, confidence])
             for _, other, probability in others:
-                row += [other, f"{probability:.6f}"]
-            writer.writerow(row)
+                rows[-1] += [other, probability]
+        self.table.add(rows)
+        for path, classes in zip(outputs["path"], found, strict=True):
             if self.counts.total() < SHOWN:
-                rest = ", ".join(f"{other} {probability:.1%}" for _, other, probability in others)
-                name = "/".join(Path(path).parts[-2:])
-                self.shown.append((name, f"{label} ({index}) {confidence:.1%}, then {rest}"))
-            self.counts[label] += 1
+                self.shown.append((path, classes))
+            self.counts[classes[0][1]] += 1
         unreadable = outputs["unreadable"]
         if unreadable:
             write_unreadable(self.unreadable_path, unreadable, append=self.unreadable > 0)
             self.unreadable += len(unreadable)
             self.named |= dict(list(unreadable.items())[: NAMED - len(self.named)])
 
-    def draw(self, pl_module: LightningModule, outputs: Prediction, batch: tuple[Tensor, list[str], list[str]]) -> None:
+    def draw(
+        self,
+        pl_module: LightningModule,
+        paths: Sequence[str],
+        found: Sequence[Sequence[tuple[int, str, float]]],
+        batch: tuple[Tensor, list[str], list[str]],
+    ) -> None:
         """Draws one batch: each picture in its own shape, and once more with the attention over it."""
         assert isinstance(pl_module, ViTClassifier)
         images, _, reasons = batch
         readable = torch.tensor([not reason for reason in reasons], device=images.device)
-        found = zip(outputs["path"], outputs["probabilities"].cpu(), strict=True)
-        for row, ((path, probabilities), attention) in enumerate(
-            zip(found, attention_of(pl_module.net, images[readable]), strict=True), self.counts.total() + 1
+        attention = attention_of(pl_module.net, images[readable])
+        for row, (path, classes, weights) in enumerate(
+            zip(paths, found, attention, strict=True), self.counts.total() + 1
         ):
             picture = load_frame(path, shown_size)
-            likeliest = top_classes(probabilities, self.class_names)
-            text = ", ".join(f"{label} {share:.1%}" for _, label, share in likeliest)
-            pieces = [picture, overlay(picture, attention)]
-            drawn = captioned(pieces, [text, Path(path).name], beside=picture.shape[0] > picture.shape[1])
+            picture = magnified(picture, max(1, math.ceil(SMALL / max(picture.shape[:2]))))
+            text = ", ".join(f"{label} {share:.1%}" for _, label, share in classes)
+            beside = picture.shape[0] > picture.shape[1]
+            drawn = captioned([picture, overlay(picture, weights)], [text, Path(path).name], beside=beside, whole=True)
             # A name may be 255 bytes long, which those of 60 letters are not.
             drawn.save(self.attention_folder / f"{row:05}-{Path(path).stem[:60]}.png", compress_level=1)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was written so far."""
-        if self.file is not None:
-            self.file.close()
-            log.warning("broken off after %d images; their labels are in %s", self.counts.total(), self.path)
+        if self.table is not None:
+            self.table.close()
+            if self.counts.total():
+                log.warning("broken off after %d images; their labels are in %s", self.counts.total(), self.path)
+            else:
+                self.path.unlink()  # it would look like the answer
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
-        if self.file is not None:
-            self.file.close()
-        width = max((len(name) for name, _ in self.shown), default=0)
-        for name, text in self.shown:
-            log.info("%s", f"{name:{width}}  {text}")
+        if self.table is not None:
+            self.table.close()
+        self.tell_first()
         total = self.counts.total()
         if total > SHOWN:
             log.info("... and %d more", total - SHOWN)
         if total:
-            shares = ", ".join(f"{label} {count}" for label, count in self.counts.most_common())
+            shares = ", ".join(f"{legible(label)} {count}" for label, count in self.counts.most_common())
             log.info("%d images: %s; written to %s", total, shares, self.path)
             if self.attention:
                 log.info("drawn with the attention over them in %s", self.attention_folder)
         self.tell_unreadable()
 
+    def tell_first(self) -> None:
+        """Says the labels of the first images, a line each, with as many further classes as a terminal has room for."""
+        names = [legible("/".join(Path(path).parts[-2:])) for path, _ in self.shown]
+        told = []
+        for _, ((index, label, confidence), *others) in self.shown:
+            rest = [f"{legible(other, NAME_WIDTH)} {probability:.1%}" for _, other, probability in others]
+            told.append([f"{legible(label, NAME_WIDTH)} ({index}) {confidence:.1%}", *rest])
+        longest = max((cell_len(", then ".join(parts)) for parts in told), default=0)
+        width = min(max(NAME_WIDTH, WIDTH - 2 - longest), max(map(cell_len, names), default=0))
+        for name, (text, *rest) in zip(names, told, strict=True):
+            line = set_cell_size(legible(name, width), width) + f"  {text}"
+            for rank, more in enumerate(rest):
+                more = f", {more}" if rank else f", then {more}"
+                if cell_len(line + more) > WIDTH:
+                    break
+                line += more
+            log.info("%s", line)
+
     def tell_unreadable(self) -> None:
         """Says which files have no label, if any."""
         if self.unreadable == 1:
             ((path, reason),) = self.named.items()
-            log.error("%s has no label: %s", path, reason)
+            log.error("%s has no label: %s", legible(path), reason)
         elif self.unreadable:
             for path, reason in self.named.items():
-                log.warning("%s has no label: %s", path, reason)
+                log.warning("%s has no label: %s", legible(path), reason)
             log.error(
                 "%d of %d files could not be read and have no label; all are listed in %s",
                 self.unreadable,
                 self.unreadable + self.counts.total(),
                 self.unreadable_path,
             )
+
+
+class Table:
+    """A file of rows that is whole whenever it is looked at.
+
+    Each `add` writes over the closing bracket of a JSON list and sets it again; what a full disk or Ctrl-C tore is
+    taken back to the row before.
+
+    Args:
+        path: Its ending says whether it is a CSV, a JSON list of objects, or JSON Lines.
+        columns: Names of the columns.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.kind, self.columns = path.suffix.lower(), columns
+        self.close_with = b"\n]\n" if self.kind == ".json" else b""
+        self.file = path.open("wb", buffering=0)  # a buffer would try once more to write what a full disk refused
+        self.rows = 0
+        self.end = self.write({".csv": csv_line(columns), ".json": "[", ".jsonl": ""}[self.kind], 0)
+
+    def add(self, rows: Sequence[Sequence[str | int | float]]) -> None:
+        """Adds rows, each with a value a column; shares are rounded to a millionth.
+
+        Raises:
+            OSError: The disk is full; then none of them is there.
+        """
+        text = ""
+        for number, row in enumerate(rows, self.rows):
+            if self.kind == ".csv":
+                text += csv_line([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+                continue
+            values = [round(value, 6) if isinstance(value, float) else value for value in row]
+            line = json.dumps(dict(zip(self.columns, values, strict=True)), ensure_ascii=False)
+            text += f"{line}\n" if self.kind == ".jsonl" else f"{',' * bool(number)}\n{line}"
+        try:
+            self.end = self.write(text, self.end)
+        except BaseException:
+            self.file.truncate(self.end)
+            self.write("", self.end)
+            raise
+        self.rows += len(rows)
+
+    def write(self, text: str, place: int) -> int:
+        """Writes text from a place on, and what closes the file; gives the place where the next text goes."""
+        content = memoryview(text.encode() + self.close_with)
+        self.file.seek(place)
+        while content:  # the system may take a part
+            content = content[self.file.write(content) :]
+        return self.file.tell() - len(self.close_with)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+def csv_line(row: Sequence[object]) -> str:
+    """A line of a CSV file that ends with a newline."""
+    text = io.StringIO()
+    # With this ending Python quotes a carriage return in a file's name, which would otherwise end the line for readers.
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:

@@ -47,7 +47,11 @@ class EpochBar(RichProgressBar):
 
 
 def print_summary(model: ViTClassifier) -> None:
-    """Prints the network layer by layer with output shapes (of one image) and parameter counts."""
+    """Prints the network layer by layer with output shapes (of one image) and parameter counts.
+
+    Lightning's RichModelSummary has 8 columns, which 80 characters cut to "Par…" and "Vis…" and break each row into
+    four; it leaves out the class token and the positions, and gives half of its rows to the metrics.
+    """
     summary = summarize(model, max_depth=3)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)

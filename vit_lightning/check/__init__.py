@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vit_lightning.callbacks.pictures import evenly_spaced
 from vit_lightning.check.data import (
     check_augmentation,
     check_balance,
@@ -28,7 +30,7 @@ from vit_lightning.check.data import (
     images_of,
     thumbnails_of,
 )
-from vit_lightning.check.finding import Finding, Level, spread, tell
+from vit_lightning.check.finding import Finding, Level, tell
 from vit_lightning.check.network import OVERFITTED, Workbench, check_first_loss, check_gradients, check_overfit
 from vit_lightning.check.optimization import check_decay, check_lr
 from vit_lightning.check.pace import check_device, length, measure
@@ -90,7 +92,7 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
     yield check_split(score_baselines(split))
     yield check_labels(split.thumbnails(train), labels)
 
-    chosen = spread(len(train), LOOKED_AT)
+    chosen = evenly_spaced(len(train), LOOKED_AT)
     plain, augmented = (images_of(d, chosen, data.image_size) for d in (data.labelled("train"), loader.dataset))
     folder.mkdir(parents=True, exist_ok=True)
     yield draw_samples(plain, augmented, [names[label] for label in labels[chosen]], folder / "samples.png")
@@ -101,27 +103,25 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
 
     yield check_device(trainer)
     workbench = Workbench(model.net, trainer)
-    few = spread(len(images), OVERFITTED)
+    few = evenly_spaced(len(images), OVERFITTED)
     images, targets = images[few].float(), targets[few]
     yield check_first_loss(workbench, images, targets, len(names), fresh=fresh)
     yield check_gradients(workbench, images, targets)
     yield check_overfit(workbench, images, targets, float(settings["lr"]))
 
     pace = measure(model, data, trainer, steps=steps, batches=batches, held_out=len(split.part("val")))
-    # Augmented and normalised as in training, without end; a last batch of few images would be noise.
     size = min(data.batch_size, SMALL_BATCH, len(train))
-    small = DataLoader(loader.dataset, size, shuffle=True, drop_last=True)
-    endless = (data.on_after_batch_transfer(batch, 0) for batch in chain.from_iterable(repeat(small)))
-    yield check_lr(
-        workbench,
-        endless,
-        settings,
-        model.loss,
-        seconds=pace.batch * size / pace.images,
-        path=folder / "learning_rate.png",
-    )
+    seconds, path = pace.batch * size / pace.images, folder / "learning_rate.png"
+    yield check_lr(workbench, small_batches(data, size), settings, model.loss, seconds=seconds, path=path)
     yield check_decay(float(settings["lr"]), float(settings["weight_decay"]), steps, settings["warmup_fraction"])
     yield pace.finding()
+
+
+def small_batches(data: ImageDataModule, size: int) -> Iterator[list[Tensor]]:
+    """Batches of training, augmented and normalised, without end: images (B, C, H, W) and labels (B,)."""
+    # A last batch of few images would be noise.
+    loader = DataLoader(data.train_dataloader().dataset, size, shuffle=True, drop_last=True)
+    return (data.on_after_batch_transfer(batch, 0) for batch in chain.from_iterable(repeat(loader)))
 
 
 def to_be_checked(model: ViTClassifier) -> ViTClassifier:

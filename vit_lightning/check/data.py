@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from vit_lightning.callbacks.pictures import captioned, enlarged, sheet
-from vit_lightning.check.finding import Finding, spread
+from vit_lightning.callbacks.pictures import captioned, enlarged, evenly_spaced, sheet
+from vit_lightning.check.finding import Finding
 from vit_lightning.data.near_duplicates import SIDE, Thumbnails, distances
 from vit_lightning.data.scan import first_few
 from vit_lightning.evaluation.baselines import Baselines
@@ -80,7 +80,7 @@ def check_labels(thumbnails: Thumbnails, labels: Labels) -> Finding:
         thumbnails: Of the training images, (N, 16, 16, 3).
         labels: Their classes, (N,).
     """
-    asked = spread(len(labels), NEIGHBOURS)
+    asked = evenly_spaced(len(labels), NEIGHBOURS)
     nearest = []
     for part, difference, _ in distances(thumbnails[asked], thumbnails):
         difference[np.arange(len(difference)), asked[part]] = np.inf  # not itself
@@ -106,7 +106,7 @@ def draw_samples(plain: Tensor, augmented: Tensor, labels: Sequence[str], path: 
         labels: Their classes' names.
         path: The PNG.
     """
-    chosen = spread(len(plain), 24)
+    chosen = evenly_spaced(len(plain), 24)
     tiles = [captioned([enlarged(plain[i]), enlarged(augmented[i])], [labels[i]]) for i in chosen]
     sheet(tiles, 8).save(path)
     return Finding(

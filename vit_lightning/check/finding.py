@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 Level = Literal["ok", "warning", "failure"]
 
 
@@ -31,8 +28,3 @@ def tell(finding: Finding) -> None:
     row.add_column()
     row.add_row(Text(finding.level, style), Text(finding.name), Text(finding.text))
     get_console().print(row)
-
-
-def spread(length: int, count: int) -> npt.NDArray[np.int64]:
-    """At most `count` indices at even distances from the first to the last: images are sorted by class."""
-    return np.unique(np.linspace(0, length - 1, count).astype(np.int64))

@@ -15,7 +15,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit_lightning.check.finding import Finding, spread
+from vit_lightning.callbacks.pictures import evenly_spaced
+from vit_lightning.check.finding import Finding
 from vit_lightning.optim import build_optimizer
 from vit_lightning.progress import track
 
@@ -100,7 +101,7 @@ def check_gradients(workbench: Workbench, images: Tensor, labels: Tensor) -> Fin
     """
     frozen = [name for name, parameter in workbench.net.named_parameters() if not parameter.requires_grad]
     net, optimizer = workbench.copy({"lr": 1e-3})
-    few = spread(len(images), SMALL_BATCH)
+    few = evenly_spaced(len(images), SMALL_BATCH)
     x, y = workbench.to_device(images[few], labels[few])
     for step in range(3):
         optimizer.zero_grad()

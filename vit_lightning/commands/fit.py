@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_s
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vit_lightning.callbacks.checkpoints import run_checkpoints
+from vit_lightning.callbacks.finite import StopAtNaN
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
@@ -102,8 +103,9 @@ class Fit(ModelCommand):
         data, trainer = self.options.data, self.options.trainer
         if str(data.split).endswith(".csv") and data.fold is not None:
             raise ValueError(f"data.fold shares the images out, but {data.split} says who tests; leave one of them out")
-        if 0 in (trainer.max_epochs, trainer.max_steps):
-            raise ValueError("there is nothing to train: trainer.max_epochs and trainer.max_steps have to be above 0")
+        for option in ("max_epochs", "max_steps", "limit_train_batches"):
+            if trainer[option] == 0:
+                raise ValueError(f"there is nothing to train: trainer.{option} is 0; give more, or leave it out")
         if trainer.max_epochs == trainer.max_steps == -1 and not trainer.fast_dev_run:
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
         if self.options.ckpt_path is None:
@@ -167,8 +169,8 @@ class Fit(ModelCommand):
         if self.run_folder is None:
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
-        callbacks: list[Callback] = [self.history, ProcessSeeding(), TrainingImages(), HeldOutImages()]
-        callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
+        callbacks: list[Callback] = [StopAtNaN(), self.history, ProcessSeeding(), TrainingImages()]
+        callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
         if self.options.trainer.enable_checkpointing is not False:
             callbacks += run_checkpoints(self.run_folder / "checkpoints")
         return callbacks
@@ -191,7 +193,7 @@ class Fit(ModelCommand):
         config = self.options.clone()
         for key in ("config", "run", "resume", "ckpt_path", "help_all"):
             config.pop(key, None)
-        self.folder.describe(self.parser.dump(config, skip_none=False), self.datamodule.used_split)
+        self.folder.describe(self.parser.dump(config, skip_unset=False), self.datamodule.used_split)
 
     def begin(self) -> None:
         """Brings the config up to date, now that training begins: a callback may have changed a setting."""
@@ -264,6 +266,11 @@ class Fit(ModelCommand):
         if self.baselines is not None:
             self.baselines.tell(log)
             for logger in self.trainer.loggers:
-                logger.log_metrics({f"baselines/{name}": score for name, score in self.baselines.scores().items()}, 0)
+                if isinstance(logger, EventLog):
+                    logger.log_baselines(self.baselines.lines())
+                else:
+                    logger.log_metrics(
+                        {f"baselines/{name}": value for name, value in self.baselines.scores().items()}, 0
+                    )
         print_summary(self.model)
         log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)

@@ -217,7 +217,9 @@ class ModelCommand(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise ValueError(explain(str(error), [])) from error if "Union subtypes" in str(error) else None
+            if "Union subtypes" not in str(error):
+                raise
+            raise ValueError(explain(str(error), [])) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
         """The Trainer, with the precision and the progress bar that suit where it runs."""

@@ -30,12 +30,14 @@ class Predict(EvaluationCommand):
     purpose = "Labels images with a run."
 
     def add_options(self, parser: LightningArgumentParser) -> None:
-        """--run, --images, --output and --attention."""
+        """--run, --images, --output, --top and --attention."""
         super().add_options(parser)
         text = "Files, folders or globs; left out, the run's held-out images."
         parser.add_argument("--images", type=str, nargs="+", help=text)
-        text = "The CSV to write; left out, predictions/NNNN.csv in the run's folder."
+        text = "The .csv, .json or .jsonl to write; left out, predictions/NNNN.csv in the run's folder."
         parser.add_argument("--output", type=str, default=None, help=text)
+        text = "How many of the likeliest classes to tell of each image, its label among them."
+        parser.add_argument("--top", type=int, default=3, help=text)
         text = "Also draw each image with the attention over it, into a folder beside the CSV."
         parser.add_argument("--attention", action="store_true", help=text)
 
@@ -45,7 +47,9 @@ class Predict(EvaluationCommand):
 
     def own_callbacks(self) -> list[Callback]:
         """Writes the labels."""
-        self.writer = PredictionWriter(self.prediction_file(), self.model.class_names, attention=self.options.attention)
+        self.writer = PredictionWriter(
+            self.prediction_file(), self.model.class_names, attention=self.options.attention, top=self.options.top
+        )
         return [self.writer]
 
     def prediction_file(self) -> Path:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -72,6 +72,14 @@ class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
         except OSError as error:  # the others' labels are still wanted
             black = torch.zeros(self.size.height, self.size.width, 3, dtype=torch.uint8)
             return black, str(path), error.strerror or str(error)
+
+
+class Prediction(TypedDict):
+    """What a model says of a batch of `UnlabelledImages`."""
+
+    path: list[str]  # of those that could be read
+    probabilities: Tensor  # (B, K), as many
+    unreadable: dict[str, str]  # the other paths, with the reason
 
 
 class EpochSampler(DistributedSampler[Any]):

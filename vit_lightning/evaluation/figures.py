@@ -1,4 +1,4 @@
-"""The report's figures: each is drawn once, saved as a PNG and set into the page as an SVG."""
+"""The report's figures, saved as a PNG and set into the page as an SVG; TensorBoard shows the confusion matrix too."""
 
 from __future__ import annotations
 
@@ -58,16 +58,21 @@ def short(name: str, length: int = 24) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """The counts (K, K), rows true and columns predicted, coloured by their share of the row."""
+def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> Figure:
+    """The counts (K, K), rows true and columns predicted, coloured by their share of the row.
+
+    Args:
+        matrix: Numbers of images.
+        class_names: K names; None leaves them out. Of a hundred classes they take ten times as long as all the rest.
+    """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
 
-    classes = len(class_names)
+    classes = len(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     with style():
         side = float(np.clip(0.55 * classes, 2.4, 11.0))
-        figure = Figure(figsize=(side + 1.6, side + 1.2), layout="constrained")
+        figure = Figure(figsize=(side + 1.6, side + 1.2), dpi=80, layout="constrained")
         axes = figure.subplots()
         # From nothing to full colour: a cell of no images has the page's own colour.
         shade = LinearSegmentedColormap.from_list("share", [f"{COLOURS[0]}00", f"{COLOURS[0]}ff"])
@@ -77,17 +82,20 @@ def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[s
         axes.pcolormesh(shares, cmap=shade, norm=scale, rasterized=True)
         axes.set_aspect("equal")
         axes.invert_yaxis()
-        font = 9 if classes <= MANY_CLASSES else max(3.0, 0.8 * 72 * side / classes)
-        ticks = np.arange(classes) + 0.5
-        names = [short(name) for name in class_names]
-        axes.set_xticks(ticks, names, rotation=90, fontsize=min(font, 9))
-        axes.set_yticks(ticks, names, fontsize=min(font, 9))
+        names = [short(name) for name in class_names or ()]
+        ticks = np.arange(len(names)) + 0.5
+        font = 9 if classes <= MANY_CLASSES else min(9.0, max(3.0, 0.8 * 72 * side / classes))
+        axes.set_xticks(ticks, names, rotation=90, fontsize=font)
+        axes.set_yticks(ticks, names, fontsize=font)
         axes.tick_params(length=0)
         axes.set_xlabel("said by the model")
         axes.set_ylabel("true class")
         if classes <= MANY_CLASSES:
             for row, column in np.argwhere(matrix > 0):
-                axes.text(column + 0.5, row + 0.5, str(matrix[row, column]), ha="center", va="center", fontsize=8)
+                text = axes.text(column + 0.5, row + 0.5, f"{matrix[row, column]:,}", ha="center", va="center", size=8)
+                text.set_in_layout(False)  # measuring each of them would take as long as drawing all
+        else:
+            axes.set_title("colour: root of the share of the row")
     return figure
 
 

@@ -25,6 +25,7 @@ from vit_lightning.evaluation.figures import (
     short,
     to_svg,
 )
+from vit_lightning.files import write_text
 from vit_lightning.progress import track
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ MISTAKES, HITS = 12, 6
 
 #: Pixels that the longer side of a picture in the page has at most: two of them stand side by side.
 PICTURE_SIZE = 320
-
 
 #: Stands for a number that is not known.
 DASH = "\N{EN DASH}"
@@ -98,9 +98,7 @@ def write_report(
     for name, group in shown.items():
         save_pictures(folder / name, group)
     page = folder / "report.html"
-    temporary = folder / ".report.html"
-    temporary.write_text(render(metrics, shown, draw(folder, metrics, outcome)), encoding="utf-8")
-    temporary.replace(page)
+    write_text(page, render(metrics, shown, draw(folder, metrics, outcome)))
     return page
 
 
@@ -275,9 +273,14 @@ def told_baselines(baselines: dict[str, float | None]) -> list[tuple[str, float]
 
 
 def notable_classes(per_class: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
-    """Which classes are found best and worst by F1, and which have no image."""
-    present = sorted((name for name in per_class if per_class[name]["support"]), key=lambda name: per_class[name]["f1"])
-    return {"worst": present[:1], "best": present[-1:], "absent": [name for name in per_class if name not in present]}
+    """Which classes are found best and worst by F1, several where they tie, and which have no image."""
+    f1 = {name: row["f1"] for name, row in per_class.items() if row["support"]}
+    best, worst = max(f1.values(), default=0.0), min(f1.values(), default=0.0)
+    return {
+        "worst": [name for name in f1 if math.isclose(f1[name], worst)],
+        "best": [name for name in f1 if math.isclose(f1[name], best)],
+        "absent": [name for name in per_class if name not in f1],
+    }
 
 
 def frequent_confusions(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> list[dict[str, Any]]:
