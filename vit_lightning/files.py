@@ -39,6 +39,25 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def kept_in(folder: Path, what: str, instead: str) -> Iterator[None]:
+    """Says in one line what to do where a folder cannot be written, without the temporary names of the system's words.
+
+    Args:
+        folder: Where to.
+        what: What is written.
+        instead: What to do.
+
+    Raises:
+        ValueError: The folder cannot be made or written, the disk is full or knows no locks.
+    """
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
+        why = (error.strerror if isinstance(error, OSError) else "") or error
+        raise ValueError(f"{what} cannot be kept in {folder} ({why}); {instead}") from error
+
+
 def check_folder(folder: Path, what: str, instead: str) -> None:
     """Tries whether a folder can be made and written, before something is computed that is to be kept there.
 
@@ -50,9 +69,7 @@ def check_folder(folder: Path, what: str, instead: str) -> None:
     Raises:
         ValueError: The folder cannot be made or written.
     """
-    try:
+    with kept_in(folder, what, instead):
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
-    except OSError as error:
-        raise ValueError(f"{what} cannot be written to {folder} ({error.strerror}); {instead}") from error

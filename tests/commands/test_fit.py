@@ -162,7 +162,7 @@ def test_results_that_cannot_be_written_are_refused_before_anything_is_computed(
         capsys.readouterr()
         assert main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"cannot be written to {first / taken}" in line
+    assert f"cannot be kept in {first / taken}" in line
     assert "--output" in line
     assert main([command, f"--output=elsewhere/{taken}.csv"]) == 0
     assert Path(f"elsewhere/{taken}.csv").exists()

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from io import RawIOBase
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -23,6 +26,7 @@ from vit_lightning.data import frames
 from vit_lightning.data.frames import Cache, FrameFile, KeptFrames, find_frames, load_frame
 from vit_lightning.data.images import load_image
 from vit_lightning.data.loading import LabelledImages
+from vit_lightning.data.near_duplicates import read_thumbnails
 from vit_lightning.data.transforms import FrameSize
 
 SMALL = FrameSize(8, 16, "near")
@@ -142,6 +146,64 @@ def test_jpegs_of_all_colour_modes_come_out_as_pillow_s(
     picture(2).convert(mode).save(tmp_path / "x.jpg")
     found = load_frame(tmp_path / "x.jpg", lambda height, width: (height, width))
     assert np.array_equal(found.numpy(), np.asarray(load_image(tmp_path / "x.jpg")))
+
+
+def test_torchvision_decodes_while_it_can_and_its_caches_stay_valid() -> None:
+    assert frames.find_decoder() == (torchvision.io.decode_jpeg, "")
+    assert f"1, Pillow {PIL.__version__}, torchvision {torchvision.__version__}" == frames.VERSION
+
+
+def without_torchvision(monkeypatch: pytest.MonkeyPatch, **torchcodec: object) -> None:
+    """torchvision has dropped its decoders; torchcodec has these."""
+    monkeypatch.delattr(torchvision.io, "decode_jpeg")
+    decoders = SimpleNamespace(**torchcodec)
+    package = SimpleNamespace(__version__="0.16.0", decoders=decoders) if torchcodec else None  # None: not installed
+    monkeypatch.setitem(sys.modules, "torchcodec", package)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+
+
+def test_torchcodec_takes_torchvision_s_place_where_it_is_installed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
+) -> None:
+    expected = all_of(find(root))
+    sizes = []
+
+    def decode_jpeg(content: Tensor) -> Tensor:
+        sizes.append(len(content))
+        pixels: Tensor = decode(content)
+        return pixels
+
+    decode: Any = torchvision.io.decode_jpeg
+    without_torchvision(monkeypatch, decode_jpeg=decode_jpeg)
+    decoder, name = frames.find_decoder()
+    assert (decoder, name) == (decode_jpeg, ", torchcodec 0.16.0")
+    monkeypatch.setattr(frames, "decode_jpeg", decoder)
+    monkeypatch.setattr(frames, "VERSION", frames.VERSION + name)
+    del decoded[:]
+    assert same(
+        all_of(find(root, size=FrameSize(40, 60))), [load_frame(root / path, FrameSize(40, 60)) for path in PATHS]
+    )
+    assert same(all_of(find(root)), expected)
+    assert len(decoded) == 12  # other bytes perhaps: another cache
+    assert (root / PATHS[0]).stat().st_size in sizes
+
+
+@pytest.mark.parametrize("torchcodec", [{}, {"VideoDecoder": None}])
+def test_without_either_or_with_an_old_torchcodec_pillow_decodes(
+    monkeypatch: pytest.MonkeyPatch, torchcodec: dict[str, object]
+) -> None:
+    without_torchvision(monkeypatch, **torchcodec)
+    assert frames.find_decoder() == (None, ", JPEGs by Pillow")
+
+
+def test_nothing_is_said_of_torchvision_s_leaving(root: Path) -> None:
+    program = (
+        "import sys; from vit_lightning.data.frames import decode_jpeg, load_frame\n"
+        "assert decode_jpeg; print(load_frame(sys.argv[1], lambda *size: size).shape)"
+    )
+    command = [sys.executable, "-W", "error:The image decoding", "-c", program, str(root / PATHS[0])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_cut_jpeg_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -448,4 +510,9 @@ def test_of_many_pictures_the_progress_is_shown(
     assert told == []
     monkeypatch.setattr(frames, "CHUNK", 4)
     find(root, size=FrameSize(8, 8))
-    assert told == [("INFO", "decoding 6 pictures, once")]
+    find(root, size=FrameSize(8, 8))
+    read_thumbnails(root, PATHS, cache="disk", cache_dir=root.parent / "cache")
+    assert [text for _, text in told] == [
+        "decoding 6 pictures for the model, once",
+        "decoding 6 pictures at 16 x 16 pixels to compare them, once",
+    ]

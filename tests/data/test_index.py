@@ -1,10 +1,13 @@
 """The three layouts of a data folder, what counts as an image, and what is refused."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vit_lightning.data.index import Sample, find_layout, find_samples
+from vit_lightning.data.index import Sample, find_layout, find_samples, images_below
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -152,6 +155,113 @@ def test_a_class_with_images_in_one_part_only_is_found(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/2.png")
     (tmp_path / "test/b").mkdir()
     assert [path for path, _, _ in index(tmp_path)] == ["test/a/2.png", "train/a/1.png", "train/b/1.png"]
+
+
+def link(root: Path, name: str, target: str) -> None:
+    """A symbolic link below the root, to a path as `os.symlink` takes it or below the root."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).symlink_to(root / target)
+
+
+def test_links_to_folders_are_followed_within_a_class_too(tmp_path: Path) -> None:
+    touch(tmp_path, "set/a/1.jpg", "set/b/1.jpg", "elsewhere/2.jpg", "elsewhere/deep/3.jpg")
+    link(tmp_path, "set/a/more", "elsewhere")
+    link(tmp_path, "set/b/deep/4.jpg", "elsewhere/2.jpg")
+    assert [path for path, _, _ in index(tmp_path / "set")] == [
+        "a/1.jpg",
+        "a/more/2.jpg",
+        "a/more/deep/3.jpg",
+        "b/1.jpg",
+        "b/deep/4.jpg",
+    ]
+
+
+@pytest.mark.parametrize("target", ["set", "set/a", "set/a/deep", "."])
+def test_links_that_lead_back_are_not_followed(tmp_path: Path, target: str) -> None:
+    touch(tmp_path, "set/a/1.jpg", "set/a/deep/2.jpg", "set/b/1.jpg")
+    link(tmp_path, "set/a/deep/back", target)
+    assert [path for path, _, _ in index(tmp_path / "set")] == ["a/1.jpg", "a/deep/2.jpg", "b/1.jpg"]
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    touch(tmp_path, "set/a/1.jpg", "set/b/1.jpg", "one/2.jpg", "other/3.jpg")
+    link(tmp_path, "set/a/one", "one")
+    link(tmp_path, "one/other", "other")
+    link(tmp_path, "other/one", "one")
+    link(tmp_path, "set/b/self.jpg", "set/b/self.jpg")
+    paths = [path for path, _, _ in index(tmp_path / "set")]
+    assert paths == ["a/1.jpg", "a/one/2.jpg", "a/one/other/3.jpg", "b/1.jpg"]
+
+
+def test_of_several_ways_to_a_folder_its_own_or_the_first_link_counts(tmp_path: Path) -> None:
+    touch(tmp_path, "set/a/z/1.jpg", "set/b/1.jpg", "elsewhere/2.jpg", "elsewhere/deep/3.jpg")
+    link(tmp_path, "set/a/k", "set/a/z")
+    for name in ("p", "m", "n"):
+        link(tmp_path, f"set/a/{name}", "elsewhere")
+    link(tmp_path, "set/a/l", "elsewhere/deep")
+    paths = [path for path, _, _ in index(tmp_path / "set")]
+    assert paths == ["a/l/3.jpg", "a/m/2.jpg", "a/z/1.jpg", "b/1.jpg"]
+
+
+def test_a_link_to_another_class_gives_both_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    link(tmp_path, "a/b", "b")
+    link(tmp_path, "b/a", "a")
+    assert [path for path, _, _ in index(tmp_path)] == ["a/1.jpg", "a/b/2.jpg", "b/2.jpg", "b/a/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (["a/1.avif", "b/deep/2.AVIF", "a/3.txt", "a/.4.jpg"], "2 .avif files, 1 .txt file, 1 hidden file"),
+        (
+            ["a/1.x", "a/2.x", "a/3.y", "a/4.y", "a/5.z", "a/6.z", "a/7.w"],
+            "2 .x files, 2 .y files, 2 .z files and 1 more",
+        ),
+        ([f"a/{number}.heic" for number in range(1200)], "1,200 .heic files"),
+        (["a/.DS_Store", "a/Thumbs.db", "b/desktop.ini", "b/.git/1.jpg", "b/README", "list.csv"], None),
+    ],
+)
+def test_what_is_left_out_is_told_in_numbers(
+    tmp_path: Path, others: list[str], words: str | None, told: list[tuple[str, str]]
+) -> None:
+    touch(tmp_path, "a/1.jpg", "b/1.jpg", *others)
+    find_samples(tmp_path, find_layout(tmp_path))
+    assert told == []
+    assert len(find_samples(tmp_path, find_layout(tmp_path), tell=True)) == 2
+    assert [text for _, text in told] == ([f"left out: {words}"] if words else [])
+
+
+def test_links_that_lead_nowhere_are_told_in_numbers(tmp_path: Path, told: list[tuple[str, str]]) -> None:
+    touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    for name, target in (("a/2.jpg", "gone.jpg"), ("a/folder", "gone"), ("b/3.jpg", "b/3.jpg")):
+        link(tmp_path, name, target)
+    assert len(find_samples(tmp_path, find_layout(tmp_path), tell=True)) == 2
+    assert told == [("INFO", "left out: 3 dangling links")]
+
+
+@pytest.mark.parametrize("name", [".", "only", "only/a", "only/a/deep"])
+def test_a_folder_that_may_not_be_looked_into_is_named(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "only/a/1.jpg", "only/a/deep/2.jpg", "only/b/1.jpg")
+    locked = str(tmp_path / name)
+
+    def refusing(look: Any) -> Any:  # root may look into every folder
+        def refuse(path: Any) -> Any:
+            if str(path).rstrip("/") == locked:
+                raise PermissionError(errno.EACCES, "Permission denied", locked)
+            return look(path)
+
+        return refuse
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    message = rf"^the folder {locked} cannot be looked through \(Permission denied\); allow it \(chmod u\+rx\), or take"
+    with pytest.raises(PermissionError, match=message):
+        index(tmp_path)
+    with pytest.raises(PermissionError, match=message):
+        list(images_below(tmp_path))
 
 
 @pytest.mark.parametrize(

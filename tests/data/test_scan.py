@@ -255,7 +255,11 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     for _ in range(2):
         assert list(scanned(root, cache, "b/text.jpg").unreadable) == ["b/text.jpg"]
     assert [level for level, _ in told] == ["WARNING"] * 2
-    assert "cannot be kept for next time" in told[0][1]
+    why = "No space left on device" if obstacle == "disk is full" else "Not a directory"
+    assert told[0][1] == (
+        f"what the look through the pictures gave cannot be kept for next time in {cache}/scans ({why}); choose "
+        "another folder with --data.cache_dir"
+    )
     assert cache.is_file() or list((cache / "scans").iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Where the images come from: a folder, Kaggle or the demo, downloaded or drawn once."""
 
+import errno
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -139,3 +140,30 @@ def test_of_two_nodes_on_one_disk_one_draws(monkeypatch: pytest.MonkeyPatch, tmp
     with ThreadPoolExecutor(2) as nodes:
         list(nodes.map(draw_demo_once, [tmp_path / "demo"] * 2))
     assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("obstacle", ["the cache folder is a file", "the disk is full"])
+def test_drawn_frames_that_cannot_be_kept_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, obstacle: str
+) -> None:
+    cache = tmp_path / "cache"
+    if obstacle == "the disk is full":
+
+        def fill(root: Path, **settings: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(root / "frame0.jpg"))
+
+        monkeypatch.setattr(demo, "draw_demo", fill)
+    else:
+        cache.touch()
+    message = (
+        rf"^the drawn frames cannot be kept in {cache} \((No space left on device|.*xists|Not a directory)\); choose "
+    )
+    with pytest.raises(ValueError, match=message + r"another folder with --data\.cache_dir$"):
+        data(None, source="demo", cache_dir=str(cache))
+
+
+def test_files_that_are_left_out_are_told_once(root: Path, told: list[tuple[str, str]]) -> None:
+    for name in ("ant/1.avif", "bee/2.avif", "ant/.3.png"):
+        (root / name).touch()
+    assert len(data(root).used_split.samples) == 30
+    assert told == [("INFO", "left out: 2 .avif files, 1 hidden file")]

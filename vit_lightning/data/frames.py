@@ -10,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from io import RawIOBase
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,12 +28,8 @@ from torchvision.transforms.v2 import functional
 from vit_lightning.data.images import naming, opened, upright
 from vit_lightning.data.scan import folder_name, stamp
 from vit_lightning.data.transforms import FrameSize
+from vit_lightning.files import kept_in, write_text
 from vit_lightning.progress import track
-
-try:
-    from torchvision.io import decode_jpeg
-except ImportError:  # torchvision means to leave it to another package some day
-    decode_jpeg = None  # type: ignore[assignment]  # asked for before it is called
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +38,34 @@ Cache = Literal["disk", "memory", "none"]
 #: From an upright picture's height and width to those of its frame.
 Sizing = Callable[[int, int], tuple[int, int]]
 
+# Said of every picture, and nothing that a user could do about; `find_decoder` is ready. A filter for good, as
+# warnings.catch_warnings does not go with threads.
+warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of TorchVision are deprecated")
+
+
+def find_decoder() -> tuple[Callable[[Tensor], Tensor] | None, str]:
+    """The quickest decoder from a JPEG's bytes (n,) to its pixels (3, height, width).
+
+    Returns:
+        torchvision's while it has one, torchcodec's where that is installed (the extra `video`), or None: Pillow's has
+        to do. And what the cache's version names it by: torchvision's by nothing, as ever.
+    """
+    with suppress(ImportError):  # torchvision means to drop it
+        from torchvision.io import decode_jpeg
+
+        return decode_jpeg, ""  # type: ignore[return-value]  # of one picture
+    with suppress(Exception):  # it is not there or too old, or finds no library of the system's that it needs
+        import torchcodec
+        from torchcodec.decoders import decode_jpeg as next_decode_jpeg
+
+        return next_decode_jpeg, f", torchcodec {torchcodec.__version__}"
+    return None, ", JPEGs by Pillow"
+
+
+decode_jpeg, DECODER = find_decoder()
+
 #: What another version decoded is not used again: it may differ in a bit. The first number is that of this module.
-VERSION = f"1, Pillow {PIL.__version__}, torchvision {torchvision.__version__}"
+VERSION = f"1, Pillow {PIL.__version__}, torchvision {torchvision.__version__}{DECODER}"
 
 #: EXIF's orientations of pictures that are stored lying: height and width change places.
 LYING = range(5, 9)
@@ -97,7 +119,7 @@ def read_frame(path: Path | str, size: Sizing) -> Tensor:
             if image.mode == "RGB" and orientation == 1 and image.size == whole and decode_jpeg is not None:
                 # The same bytes in two thirds of the time; Pillow reads more, and says what is wrong with the rest.
                 with suppress(RuntimeError):
-                    pixels = torch.as_tensor(decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8))))
+                    pixels = decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8)))
         if pixels is None:
             picture = upright(image)
             if image.format != "JPEG":
@@ -161,7 +183,9 @@ def mapped(file: Path) -> Tensor:
         return torch.from_numpy(np.asarray(np.memmap(file, dtype=np.uint8, mode="r")))
 
 
-def find_frames(root: Path, paths: Sequence[str], size: FrameSize, *, cache: Cache, cache_dir: Path) -> Frames:
+def find_frames(
+    root: Path, paths: Sequence[str], size: FrameSize, *, cache: Cache, cache_dir: Path, use: str = "for the model"
+) -> Frames:
     """The frames of pictures, from the kind of cache that is wanted.
 
     Args:
@@ -171,6 +195,7 @@ def find_frames(root: Path, paths: Sequence[str], size: FrameSize, *, cache: Cac
         cache: `disk` decodes what is new or changed into a file below `cache_dir`, `memory` everything into this
             process's memory, `none` each picture whenever it is asked for.
         cache_dir: What is kept lies in its `frames/`.
+        use: What they are for, told while one waits: a first `fit` decodes most pictures at two sizes.
 
     Raises:
         OSError: A picture cannot be read.
@@ -179,10 +204,10 @@ def find_frames(root: Path, paths: Sequence[str], size: FrameSize, *, cache: Cac
     if cache == "none":
         return DecodedFrames(root, paths, size)
     if cache == "disk":
-        return FrameFile(root, size, cache_dir).frames(paths)
+        return FrameFile(root, size, cache_dir).frames(paths, use)
     kept = np.empty(0, dtype=np.uint8)
     places: list[tuple[int, int, int]] = []
-    for chunk in decode_all([root / path for path in paths], size):
+    for chunk in decode_all([root / path for path in paths], size, use):
         if not places:
             check_room(chunk, len(paths), physical_memory(), "this machine has", "use --data.cache disk, or none")
         for frame in chunk:
@@ -211,8 +236,8 @@ class FrameFile:
         self.size = size
         self.table = cache_dir / "frames" / folder_name(root) / f"{size}.json"
 
-    def frames(self, paths: Sequence[str]) -> KeptFrames:
-        """The frames of these pictures; those that are new or changed are decoded."""
+    def frames(self, paths: Sequence[str], use: str) -> KeptFrames:
+        """The frames of these pictures; those that are new or changed are decoded, and one is told what for."""
         stamps = [stamp(f"{self.root}/{path}") for path in paths]
         file, rows = self.read()
         if self.missing(paths, stamps, rows):
@@ -225,19 +250,14 @@ class FrameFile:
                     log.info("waiting for another process, which is decoding pictures of %s", self.root)
                     lock.acquire()
             try:
-                file, rows = self.add(paths, stamps)
+                file, rows = self.add(paths, stamps, use)
             finally:
                 lock.release()
         return KeptFrames(file, np.array([rows[path][2:] for path in paths], dtype=np.int64))
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Says what to do where the folder cannot be written."""
-        try:
-            yield
-        except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
-            why = error.strerror if isinstance(error, OSError) else error
-            raise ValueError(f"decoded pictures cannot be kept in {self.table.parent} ({why}); {ELSEWHERE}") from error
+        return kept_in(self.table.parent, "decoded pictures", ELSEWHERE)
 
     def read(self) -> tuple[Path, Rows]:
         """The file of frames and its rows; a new name and none where there is no table, or none that can be used."""
@@ -257,7 +277,7 @@ class FrameFile:
         """Which of the pictures have no frame, or one of another state of theirs."""
         return [index for index, path in enumerate(paths) if tuple(rows.get(path, ())[:2]) != stamps[index]]
 
-    def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]]) -> tuple[Path, Rows]:
+    def add(self, paths: Sequence[str], stamps: Sequence[tuple[int, int]], use: str) -> tuple[Path, Rows]:
         """Decodes what is missing; what there is when an error or Ctrl-C ends it is kept."""
         file, rows = self.read()
         rows = {path: row for path, row in rows.items() if tuple(row[:2]) == stamp(f"{self.root}/{path}")}
@@ -270,7 +290,7 @@ class FrameFile:
         with self.writing():
             out = file.open("ab", buffering=0)
         try:
-            for chunk in decode_all([self.root / paths[index] for index in todo], self.size):
+            for chunk in decode_all([self.root / paths[index] for index in todo], self.size, use):
                 if not done:
                     free, where = shutil.disk_usage(file.parent).free, f"the disk of {file.parent} has"
                     check_room(chunk, len(todo), free, where, ELSEWHERE)
@@ -300,13 +320,7 @@ class FrameFile:
         """Exchanges the table, once all frames are on the disk."""
         with file.open("rb+") as out:
             os.fsync(out.fileno())
-        temporary = self.table.with_suffix(f".{uuid.uuid4().hex[:8]}")
-        try:
-            temporary.write_text(json.dumps({"version": VERSION, "file": file.name, "frames": rows}), encoding="utf-8")
-            temporary.replace(self.table)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_text(self.table, json.dumps({"version": VERSION, "file": file.name, "frames": rows}))
 
     def remove_others(self, file: Path) -> None:
         """Removes files of frames that no table names any more."""
@@ -323,9 +337,9 @@ def write_all(out: RawIOBase, frame: Tensor) -> None:
         rest = rest[out.write(rest) or 0 :]
 
 
-def decode_all(files: Sequence[Path], size: Sizing) -> Iterator[list[Tensor]]:
+def decode_all(files: Sequence[Path], size: Sizing, use: str) -> Iterator[list[Tensor]]:
     """Decodes pictures in threads, `CHUNK` at a time, and shows how far it is."""
-    text = f"decoding {len(files):,} pictures, once"
+    text = f"decoding {len(files):,} pictures {use}, once"
     # The decoders let other threads run meanwhile; one more than cores, as the disk has to be waited for.
     threads = min(16, 1 + (os.cpu_count() or 1))
     with (

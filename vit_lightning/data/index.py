@@ -1,11 +1,15 @@
 """Finds the images below a root folder, whichever of three layouts it has, without opening one."""
 
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 #: Endings of image files, in any case, and the format that each promises.
 FORMATS = {
@@ -24,6 +28,9 @@ PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "v
 
 #: How names begin that no user put there: .ipynb_checkpoints has copies of images, which would leak.
 HIDDEN = (".", "__")
+
+#: Files that a file manager leaves everywhere.
+CLUTTER = ("thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,32 @@ class Layout:
         return sorted({folder.name for part in self.parts.values() for folder in subfolders(part)})
 
 
+@contextmanager
+def listing(folder: Path | str) -> Iterator[None]:
+    """Says what to do where the system does not let one look into a folder.
+
+    Raises:
+        OSError: Of the system's kind, in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"the folder {folder} cannot be looked through ({error.strerror}); allow it (chmod u+rx), or take it away"
+        ) from error
+
+
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted by name, hidden ones left out."""
-    folders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN))
+    with listing(folder):
+        folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(HIDDEN)]
     return sorted(folders, key=Path.as_posix)
+
+
+def has_image(folder: Path) -> bool:
+    """Whether an image is directly in a folder."""
+    with listing(folder):
+        return any(is_image(path) for path in folder.iterdir())
 
 
 def find_layout(root: Path) -> Layout:
@@ -77,9 +106,12 @@ def find_layout(root: Path) -> Layout:
 
     Raises:
         FileNotFoundError: The root is missing.
+        OSError: A folder cannot be looked through.
         ValueError: No class folder or a single one is found, or two folders stand for one part.
     """
-    if not root.is_dir():
+    with listing(root):
+        there = root.is_dir()
+    if not there:
         found = "is a file" if root.exists() else "does not exist"
         raise FileNotFoundError(f"the data folder {root} {found}; give the folder that holds the class folders")
     folder = root
@@ -92,7 +124,7 @@ def find_layout(root: Path) -> Layout:
                 names = ", ".join(path.name for path in named)
                 raise ValueError(f"{folder} has two folders for one part: {names}; keep one of them")
             return checked(Layout(parts), root)
-        if len(folders) != 1 or any(is_image(path) for path in folders[0].iterdir()):
+        if len(folders) != 1 or has_image(folders[0]):
             break
         folder = folders[0]
     if not folders:
@@ -131,40 +163,92 @@ def named(path: Path) -> Path:
 
 def images_below(folder: Path) -> Iterator[Path]:
     """All image files below a folder, subfolders included, sorted."""
-    return (named(folder / name) for name in image_names(folder))
+    return (named(folder / name) for name in image_names(folder, Counter()))
 
 
-def image_names(folder: Path) -> list[str]:
-    """The same relative to the folder, as plain strings: a Path a file would take ten times as long, and memory."""
-    return sorted(walk(str(folder), ""))  # the same order on every system
+def image_names(folder: Path, left_out: Counter[str]) -> list[str]:
+    """The same relative to the folder, as plain strings: a Path a file would take ten times as long, and memory.
+
+    Links to folders are followed. What several ways lead to is listed once, since a picture under two names may train
+    and validate: under the folder's own name where it lies below `folder`, else under the first link by name. A link
+    to a folder around this one leads back to it and is not followed. One to another class's folder is, and gives its
+    pictures both labels.
+
+    Args:
+        folder: Where to look.
+        left_out: How many files are none of them is added here, by kind as in `describe_left_out`.
+    """
+    return sorted(walk(str(folder), left_out))  # the same order on every system
 
 
-def walk(folder: str, prefix: str) -> Iterator[str]:
-    """Names of image files below a folder, after the prefix, in the system's order."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(HIDDEN):
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
-            elif (
-                os.path.splitext(entry.name)[1].lower() in FORMATS  # noqa: PTH122  # without a Path
-                and not entry.name.startswith(".")
-                and entry.is_file()
-            ):
-                yield prefix + entry.name
+def walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
+    """Names of image files below a folder, in the system's order."""
+    start = os.path.realpath(folder)
+    seen = {str(parent) for parent in Path(start).parents}
+    folders, links = [("", start)], list[tuple[str, str]]()
+    while folders or links:
+        if not folders:  # links last and one by one, so that it does not depend on the system which name counts
+            links.sort(reverse=True)
+            folders.append(links.pop())
+        prefix, real = folders.pop()
+        if real in seen:
+            continue
+        seen.add(real)
+        with listing(f"{folder}/{prefix}".rstrip("/")), os.scandir(f"{folder}/{prefix}") as entries:
+            for entry in entries:
+                name = entry.name
+                if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110  # without a Path
+                    left_out["dangling link"] += 1
+                elif entry.is_dir():
+                    if not name.startswith(HIDDEN):
+                        if entry.is_symlink():
+                            links.append((f"{prefix}{name}/", os.path.realpath(entry.path)))
+                        else:
+                            folders.append((f"{prefix}{name}/", os.path.join(real, name)))  # noqa: PTH118
+                elif (
+                    os.path.splitext(name)[1].lower() in FORMATS  # noqa: PTH122
+                    and not name.startswith(".")
+                    and entry.is_file()
+                ):
+                    yield prefix + name
+                elif what := kind(name):
+                    left_out[what] += 1
 
 
-def find_samples(root: Path, layout: Layout) -> list[Sample]:
+def kind(name: str) -> str:
+    """What a file that is left out is counted as; '' where nobody would take it for a picture."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if name.startswith("."):
+        return "hidden file" if suffix in FORMATS else ""
+    return f"{suffix} file" if suffix and name.lower() not in CLUTTER else ""
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """At most three kinds: "12 .avif files, 1 hidden file, 2 dangling links and 3 more", or nothing."""
+    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:3]  # the same on every system
+    words = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in most)
+    rest = left_out.total() - sum(count for _, count in most)
+    return f"{words} and {rest:,} more" if rest else words
+
+
+def find_samples(root: Path, layout: Layout, *, tell: bool = False) -> list[Sample]:
     """Every image of every class, sorted by part, class and path.
 
+    Args:
+        root: The data's root folder.
+        layout: Its class folders.
+        tell: Log in one line how many other files there are that could be meant for pictures.
+
     Raises:
+        OSError: A folder cannot be looked through.
         ValueError: A class has no image at all.
     """
+    left_out: Counter[str] = Counter()
     folders = [(part, folder) for part, parent in layout.parts.items() for folder in subfolders(parent)]
     samples = []
     for part, folder in folders:
         prefix = folder.relative_to(root).as_posix()
-        for name in image_names(folder):
+        for name in image_names(folder, left_out):
             samples.append(Sample(f"{prefix}/{name}", folder.name, part))
             if not name.isascii():
                 named(folder / name)
@@ -176,16 +260,15 @@ def find_samples(root: Path, layout: Layout) -> list[Sample]:
             f"no image in {root} for the class{'es' * (len(empty) > 1)} {', '.join(words)}{rest} (looked for "
             f"{', '.join(FORMATS)}); put images into the folder, or take it away"
         )
+    if tell and left_out:
+        log.info("left out: %s", describe_left_out(left_out))
     return samples
 
 
 def other_files(folders: Iterable[Path]) -> str:
     """What folders without an image hold instead: " (12 .heic files, 1 .txt file)", or nothing."""
-    counts = Counter(
-        path.suffix.lower()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.suffix and path.is_file() and not any(p.startswith(HIDDEN) for p in path.relative_to(folder).parts)
-    )
-    words = ", ".join(f"{count} {suffix} file{'s' * (count > 1)}" for suffix, count in counts.most_common(3))
+    left_out: Counter[str] = Counter()
+    for folder in folders:
+        image_names(folder, left_out)
+    words = describe_left_out(left_out)
     return f" ({words})" if words else ""

@@ -32,11 +32,12 @@ def read_thumbnails(root: Path, paths: Sequence[str], *, cache: Cache, cache_dir
         OSError: A picture cannot be read.
         ValueError: There is no room for them in memory.
     """
-    size = FrameSize(SIDE, SIDE)
+    size, use = FrameSize(SIDE, SIDE), f"at {SIDE} x {SIDE} pixels to compare them"
+    wanted: Cache = "memory" if cache == "none" else cache
     try:
-        frames = find_frames(root, paths, size, cache="memory" if cache == "none" else cache, cache_dir=cache_dir)
+        frames = find_frames(root, paths, size, cache=wanted, cache_dir=cache_dir, use=use)
     except ValueError:  # they are small enough to do without a folder for them
-        frames = find_frames(root, paths, size, cache="memory", cache_dir=cache_dir)
+        frames = find_frames(root, paths, size, cache="memory", cache_dir=cache_dir, use=use)
     thumbnails = np.empty((len(paths), SIDE, SIDE, 3), dtype=np.uint8)
     for index in range(len(paths)):
         thumbnails[index] = frames[index].numpy()

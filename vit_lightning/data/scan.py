@@ -5,10 +5,9 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import PIL
 
 from vit_lightning.data.images import check_picture
 from vit_lightning.data.index import FORMATS
+from vit_lightning.files import write_text
 from vit_lightning.progress import track
 
 log = logging.getLogger(__name__)
@@ -128,15 +128,16 @@ def read_memory(memory: Path) -> dict[str, Entry]:
 def write_memory(memory: Path, found: dict[str, Entry]) -> None:
     """Adds to the memory what a scan found; a cache folder that cannot be written costs time only."""
     text = json.dumps({"reader": READER, "files": read_memory(memory) | found})
-    temporary = memory.with_suffix(f".{uuid.uuid4().hex}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(memory)
+        write_text(memory, text)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        log.warning("what the look through the pictures gave cannot be kept for next time: %s", error)
+        log.warning(
+            "what the look through the pictures gave cannot be kept for next time in %s (%s); choose another folder "
+            "with --data.cache_dir",
+            memory.parent,
+            error.strerror,
+        )
 
 
 def write_unreadable(path: Path, unreadable: dict[str, str], *, append: bool = False) -> None:

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from vit_lightning.data import demo, kaggle
 from vit_lightning.data.index import find_layout
+from vit_lightning.files import kept_in
 from vit_lightning.progress import track
 
 Source = Literal["kaggle", "demo", "folder"]
@@ -42,7 +43,8 @@ def locate(source: Source, root: Path | None, cache_dir: Path) -> Path:
         raise ValueError(NO_ROOT)
     if source == "kaggle":
         return kaggle.download(cache_dir)
-    draw_demo_once(demo_root(cache_dir))
+    with kept_in(cache_dir, "the drawn frames", "choose another folder with --data.cache_dir"):
+        draw_demo_once(demo_root(cache_dir))
     return demo_root(cache_dir)
 
 

@@ -178,7 +178,7 @@ def make_split(root: Path, settings: SplitSettings, *, scan: bool = True) -> Spl
         FileNotFoundError: The root, or a file of the split, is missing.
         ValueError: Unreadable files, unless `on_error` skips them; or images that do not allow the split.
     """
-    layout, kind, listed, samples = list_images(root, settings)
+    layout, kind, listed, samples = list_images(root, settings, tell=True)
     unreadable = find_unreadable(samples, root, settings) if scan else {}
     readable = [sample for sample in samples if sample.path not in unreadable]
     return Split(
@@ -192,18 +192,19 @@ def make_split(root: Path, settings: SplitSettings, *, scan: bool = True) -> Spl
     )
 
 
-def list_images(root: Path, settings: SplitSettings) -> tuple[Layout, str, list[Sample], list[Sample]]:
-    """The layout, the kind of split, all images, and those that may be used: the same, or those of a file of parts."""
+def list_images(
+    root: Path, settings: SplitSettings, *, tell: bool = False
+) -> tuple[Layout, str, list[Sample], list[Sample]]:
+    """The layout, the kind of split, all images, and those that may be used: the same, or those of a file of parts.
+
+    With `tell`, it is said how many files were left out since they are no images.
+    """
     layout = find_layout(root)
     kind = kind_of(root, layout, settings)
-    listed = find_samples(root, layout)
+    listed = find_samples(root, layout, tell=tell)
     if kind == "csv":
-        return (
-            layout,
-            kind,
-            listed,
-            read_split(Path(str(settings.split)).expanduser(), root=root, classes=layout.classes),
-        )
+        table = Path(str(settings.split)).expanduser()
+        return layout, kind, listed, read_split(table, root=root, classes=layout.classes)
     return layout, kind, listed, listed
 
 
