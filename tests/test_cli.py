@@ -1,5 +1,7 @@
 """The front door: what is answered without torch, and how mistakes and Ctrl-C look."""
 
+import errno
+import logging
 import os
 import signal
 import subprocess
@@ -55,6 +57,29 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 def test_debug_brings_the_trace() -> None:
     with pytest.raises(ValueError, match="no command"):
         cli.main(["--debug", "nonsense"][::-1])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a/.last.ckpt.1", None, "/a/last.ckpt"),
+            "No space left on device for /a; make room, then go on (a run with fit --resume RUN)",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "Permission denied: /a/b"),
+        (OSError("a picture cannot be read"), "a picture cannot be read"),
+    ],
+)
+def test_the_system_s_errors_are_told_without_its_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, line: str
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("vit_lightning.commands.runs.main", fail)
+    monkeypatch.setattr(logging.getLogger("vit_lightning"), "handlers", [])
+    assert cli.main(["runs"]) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
 
 
 def test_the_module_s_commands_have_help_of_their_own(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def test_the_nearest_option(name: str, meant: str | None) -> None:
             "unrecognized arguments: extra",
             "there is nothing to do with 'extra'; options begin with --, as in --model.depth 6",
         ),
+        ("Group 'model' does not accept option 'dpth'", "there is no option model.dpth; did you mean model.depth?"),
+        (
+            "unrecognized arguments: --model.d=3",
+            "there is no option --model.d; did you mean --model.depth, --model.dim?",
+        ),
         (
             "Subcommand 'fit' does not accept option 'model.dpth'",
             "there is no option model.dpth; did you mean model.depth?",
@@ -83,6 +88,8 @@ def test_mistakes_in_plain_words(message: str, said: str) -> None:
         (b"", "holds no settings"),
         (b"\xff\xfe\x00binary", "no plain text"),
         (b"\x00", "no plain text"),
+        (b"model:\n  depth: 3\ndata:\n  seed: 1\nmodel:\n  dim: 8\n", "`model:` stands in line 1 and again in line 5"),
+        (b"model:\n  depth: 3\n  depth: 4\n", "`depth:` stands in line 2 and again in line 3"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_named(words: list[str], content: bytes, said: str, tmp_path: Path) -> None:

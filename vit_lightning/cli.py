@@ -1,6 +1,7 @@
 """The command line's front door: help, listings and mistakes are answered before torch is imported."""
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -72,12 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         expected = isinstance(error, ValueError | OSError)
-        text = str(error).strip()
-        if "Original Traceback" in text:  # from a loader process: its own error is the last line
-            text = text.splitlines()[-1].partition(": ")[2]
-        text = " ".join(text.split()) or type(error).__name__
+        text = told(error)
         report(text if expected else f"{type(error).__name__}: {text} (unexpected; --debug shows where)")
         return 2 if expected else 1
+
+
+def told(error: Exception) -> str:
+    """An error in one line, without the system's numbers and temporary names."""
+    text = str(error).strip()
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" for {os.path.dirname(error.filename)}" if error.filename else ""  # noqa: PTH120  # bytes, too
+            text = f"{error.strerror}{where}; make room, then go on (a run with fit --resume RUN)"
+    if "Original Traceback" in text:  # from a loader process: its own error is the last line
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__
 
 
 def report(message: str) -> None:

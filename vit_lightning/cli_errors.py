@@ -43,12 +43,13 @@ def explain(message: str, options: Sequence[str]) -> str:
     """
     message = " ".join(message.split())
     unknown = re.search(r"unrecognized arguments?: (\S+)", message, re.IGNORECASE)
-    key = re.search(r"does not accept option '([^']+)'", message)
+    key = re.search(r"(?:Group '([^']+)' )?does not accept option '([^']+)'", message)
     if unknown and not unknown[1].startswith("-"):
         return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
     if unknown or key:
-        name = unknown[1].partition("=")[0] if unknown else f"--{key[1]}" if key else ""
-        near = nearest(name, options)
+        name = unknown[1].partition("=")[0] if unknown else "--" + ".".join(filter(None, key.groups())) if key else ""
+        longer = [option for option in options if option.startswith(name)]  # options are not abbreviated
+        near = ", ".join(longer[:5]) or nearest(name, options)
         shown, near = (name, near) if unknown else (name[2:], near and near[2:])  # in a file there are no dashes
         return f"there is no option {shown}; " + (f"did you mean {near}?" if near else "--help lists all")
     if valueless := re.search(r"argument (?:-\w/)?(--\S+): expected", message):

@@ -63,7 +63,7 @@ def predict_paths(
         OSError: A file is no readable picture, unless they are skipped.
         ValueError: The model gives no numbers.
     """
-    _, height, width = model.net.image_shape
+    channels, height, width = model.net.image_shape
     size, todo = frame_size((height, width)), iter(paths)
     # The decoders let other threads run meanwhile.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
@@ -84,7 +84,7 @@ def predict_paths(
                         raise
                     log.warning("%s", error)
             if frames:
-                images = normalise(torch.stack(frames).to(model.device)).to(model.dtype)
+                images = normalise(torch.stack(frames).to(model.device), channels).to(model.dtype)
                 yield from zip(readable, checked(model(images).float().softmax(dim=-1).cpu()), strict=True)
 
 

@@ -257,7 +257,7 @@ def test_a_split_s_file_may_be_named_again_by_another_path(first: Path) -> None:
         (["--resume=first", "--trainer.max_epochs=4", "--model.betas=[2,3]"], ["betas are [2.0, 3.0]"]),
         (["--resume=lightning_logs/first/checkpoints/best.ckpt"], ["a run's name or folder", "--ckpt_path"]),
         (["--resume=empty", "--trainer.max_epochs=4"], ["empty", "no config.yaml"]),
-        (["--resume=first", "--trainer.max_epoch=4", "--model.lt=1"], ["--model.lt", "--model.lr"]),
+        (["--resume=first", "--trainer.max_epochs=4", "--model.lt=1"], ["--model.lt", "--model.lr"]),
     ],
 )
 def test_what_cannot_go_on_says_why_and_touches_nothing(

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vit_lightning.data.transforms import (
@@ -167,3 +168,13 @@ def test_crops_of_wide_frames_reach_both_sides_and_fit() -> None:
         assert 0 <= box["top"] <= 90 - box["height"]
         assert 0 <= box["left"] <= 160 - box["width"]
         assert 0.75 <= (box["width"] / box["height"]) / (160 / 90) <= 1.3
+
+
+def test_grey_is_pillow_s_with_the_colours_statistics_mixed_alike() -> None:
+    frames = torch.randint(256, (2, 5, 7, 3), dtype=torch.uint8)
+    found = normalise(frames, 1)
+    assert found.shape == (2, 1, 5, 7)
+    grey = np.stack([np.asarray(Image.fromarray(frame.numpy()).convert("L"), dtype=np.float32) for frame in frames])
+    mean = 0.299 * 0.485 + 0.587 * 0.456 + 0.114 * 0.406
+    std = 0.299 * 0.229 + 0.587 * 0.224 + 0.114 * 0.225
+    torch.testing.assert_close(found[:, 0], torch.from_numpy((grey / 255 - mean) / std), atol=1 / 255 / std, rtol=0)

@@ -60,7 +60,8 @@ class HeldOutImages(Callback):
         dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]  # there is one: it is validated
         images = evenly_chosen(dataset, HELD_OUT_IMAGES)
         weight = pl_module.net.head.weight
-        batch = normalise(torch.stack([frame for frame, _ in images]).to(weight.device)).to(weight.dtype)
+        frames = torch.stack([frame for frame, _ in images]).to(weight.device)
+        batch = normalise(frames, pl_module.net.image_shape[0]).to(weight.dtype)
         probabilities = pl_module(batch).float().softmax(dim=-1).cpu()
         attention = attention_of(pl_module.net, batch)
         tiles = []

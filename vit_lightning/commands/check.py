@@ -17,9 +17,7 @@ class Check(ModelCommand):
     """Goes through the debugging list, with the options that `fit` would be given."""
 
     name = "check"
-    purpose = (
-        "Looks for what is known to go wrong with data, model and settings, in about a minute; nothing is trained."
-    )
+    purpose = "Looks for mistakes in data, model and settings, in about a minute."
 
     def before_instantiate_classes(self) -> None:
         """Weights to start from may be a run's."""

@@ -30,6 +30,9 @@ from vit_lightning.runs import LOG_FOLDER, find_checkpoint
 
 log = logging.getLogger(__name__)
 
+#: The model's arguments that say what it is given: the data's of the same name follow.
+LINKED = ("image_size", "in_channels")
+
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -100,10 +103,11 @@ class ModelCommand(LightningCLI):
     # Parsing
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The options of this command and of several; the model's image size is the data's."""
+        """The options of this command and of several; the pictures are those that the model wants."""
         parser.add_argument("--help-all", action="store_true", help="Show this help with all options of Lightning's.")
         self.add_options(parser)
-        parser.link_arguments("model.image_size", "data.image_size")
+        for name in LINKED:
+            parser.link_arguments(f"model.{name}", f"data.{name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Parses without Lightning's warning that `sys.argv` has words too.
@@ -154,7 +158,7 @@ class ModelCommand(LightningCLI):
         checkpoint = read_checkpoint(path)
         saved, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
         defaults = {f"model.{name}": value for name, value in saved.items()}
-        defaults |= {f"data.{name}": value for name, value in data.items() if name != "image_size"}
+        defaults |= {f"data.{name}": value for name, value in data.items() if name not in LINKED}
         if self.using and path.parent.name == "checkpoints":
             self.run_folder = path.parent.parent
             used_split = self.run_folder / "split.csv"

@@ -33,6 +33,7 @@ class ImageDataModule(LightningDataModule):
         root: Folder of class folders, Kaggle's nested layout, or train / val / test folders; makes the source a
             folder.
         image_size: Side in pixels, or (height, width); on the command line it is the model's.
+        in_channels: 3 for colour, 1 for grey; on the command line it is the model's.
         split: `random`, `blocks` (runs of frame numbers held out whole), `groups` (see `group_by`), `folders`
             (ready-made), or a CSV file with path,label,split and, if there are groups, group. Left out: `folders` where
             the root has them, else `random`.
@@ -68,6 +69,7 @@ class ImageDataModule(LightningDataModule):
         source: Source = "folder",
         root: str | None = None,
         image_size: int | tuple[int, int] = 224,
+        in_channels: int = 3,
         split: str | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
@@ -87,10 +89,13 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         check_least("batch_size", batch_size, 1)
         check_least("num_workers", num_workers, 0)
+        if in_channels not in (1, 3):
+            raise ValueError(f"in_channels is {in_channels}; pictures are given as 3 (colour) or 1 (grey)")
         self.save_hyperparameters()
         self.source: Source = "folder" if root is not None else source
         self.root = Path(root).expanduser() if root is not None else None
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+        self.in_channels = in_channels
         #: What decides the split; who wants it otherwise, as a run that goes on does, puts other ones here in time.
         self.settings = SplitSettings(
             split=split,
@@ -219,7 +224,7 @@ class ImageDataModule(LightningDataModule):
         """Bytes become numbers on the model's own device: a quarter of the memory is moved there."""
         if isinstance(batch, Tensor):  # the example input of Lightning's summary, which are numbers
             return batch
-        images = normalise(batch[0])
+        images = normalise(batch[0], self.in_channels)
         if self.trainer is not None:  # to bf16 in a model that is of bf16
             images = self.trainer.precision_plugin.convert_input(images)
         return [images, *batch[1:]]

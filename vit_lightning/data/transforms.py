@@ -12,6 +12,9 @@ from torchvision.transforms.v2 import functional
 #: ImageNet's channel statistics, on which the article normalises.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+#: Shares of red, green and blue in the brightness (ITU-R BT.601), as Pillow turns colours into grey.
+LUMA = (0.299, 0.587, 0.114)
+
 #: Share of a picture's area that a crop keeps.
 CROP_SHARE = (0.8, 1.0)
 
@@ -120,10 +123,19 @@ def train_transform(image_size: tuple[int, int], augment: Augment) -> v2.Transfo
     return v2.Compose([crop, *colours, v2.RandomHorizontalFlip(0.5)])
 
 
-def normalise(frames: Tensor) -> Tensor:
-    """Bytes (B, H, W, 3) -> numbers near zero (B, 3, H, W), on whichever device they are."""
+def normalise(frames: Tensor, channels: int = 3) -> Tensor:
+    """Bytes (B, H, W, 3) -> numbers near zero (B, C, H, W), on whichever device they are.
+
+    Args:
+        frames: Pictures in colour.
+        channels: C, 3, or 1 for their brightness alone, whose statistics are those of the colours, mixed alike.
+    """
+    if channels == 1:
+        luma = torch.tensor(LUMA, device=frames.device)
+        mean, std = (255 * float(torch.tensor(values) @ luma.cpu()) for values in (MEAN, STD))
+        return ((frames.float() @ luma).sub_(mean).div_(std))[:, None]
     width = frames.shape[2]
-    mean, std = (255 * torch.tensor(values, device=frames.device).repeat(width) for values in (MEAN, STD))
+    mean_row, std_row = (255 * torch.tensor(values, device=frames.device).repeat(width) for values in (MEAN, STD))
     # A row of pixels at a time: three colours at a time take two and a half times as long.
-    rows = frames.flatten(2).float().sub_(mean).div_(std)
+    rows = frames.flatten(2).float().sub_(mean_row).div_(std_row)
     return rows.view(frames.shape).permute(0, 3, 1, 2)

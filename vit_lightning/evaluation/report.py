@@ -176,7 +176,7 @@ def with_attention(path: Path, net: VisionTransformer) -> bytes:
     if times > 1:  # a browser would blur what it enlarges
         picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
     frame = load_frame(path, frame_size(net.image_shape[1:]))
-    attention = attention_of(net, normalise(frame[None]), kind="rollout")[0]
+    attention = attention_of(net, normalise(frame[None], net.image_shape[0]), kind="rollout")[0]
     seen = Image.fromarray(overlay(torch.from_numpy(np.array(picture)), attention).numpy())
     return side_by_side(picture, seen)
 

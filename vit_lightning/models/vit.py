@@ -138,7 +138,7 @@ class VisionTransformer(nn.Module):
         num_classes: K, the number of classes.
         image_size: Side in pixels of a square image, or (height, width).
         patch_size: P, side of a patch in pixels; divides height and width.
-        in_channels: C, 3 for RGB.
+        in_channels: C, 3 for colour, 1 for grey.
         dim: D, the width of every token.
         depth: L, the number of encoder blocks.
         heads: h, attention heads a block; divides `dim`.
