@@ -100,8 +100,11 @@ def set_up_logging(*, quiet: bool = False) -> None:
             old.close()  # the log file of an earlier run in this process
         logger.handlers = [handler, memory]
         logger.propagate = False
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.handlers, logger.propagate = [], True  # its own would print past the terminal's bars and the log file
     warnings.showwarning = log_warning
     # Python hides these outside of the program's first file, and so would those of a callback that somebody adds.
     warnings.filterwarnings("default", category=DeprecationWarning)

@@ -66,7 +66,7 @@ def test_a_healthy_run_is_ok_in_every_line(
     assert "check" not in capsys.readouterr().out.splitlines()[0]
 
 
-def unnormalised(frames: Tensor) -> Tensor:
+def unnormalised(frames: Tensor, channels: int) -> Tensor:
     return frames.float().permute(0, 3, 1, 2)
 
 
