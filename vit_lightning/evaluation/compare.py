@@ -104,7 +104,7 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
     f1_interval = None
     if len(images) > 1:
         before, after = (macro_f1(total - each) for total, each in zip(totals, counts, strict=True))
-        half = t_quantile(len(images)) * jackknife_error(after - before)
+        half = float(t_quantile(len(images)) * jackknife_error(after - before))
         f1_interval = (f1[1] - f1[0] - half, f1[1] - f1[0] + half)
     return Comparison(
         names=(one.name, other.name),
