@@ -175,7 +175,7 @@ def paired(blocks: int, gain: float, rounds: int, seed: int) -> dict[str, float]
         assert comparison is not None, "there are several blocks"
         counts["coverage"] += comparison.interval[0] <= gain <= comparison.interval[1]
         counts["found"] += comparison.p < 0.05
-        told.append(power(comparison.error, blocks, gain) if gain else 0.05)
+        told.append(power(comparison, gain))
     return {name: count / rounds for name, count in counts.items()} | {"power": float(np.median(told))}
 
 

@@ -11,6 +11,7 @@ from vit_lightning.evaluation.intervals import (
     Difference,
     difference,
     effective_groups,
+    groups_for,
     jackknife_error,
     least_found,
     power,
@@ -102,41 +103,62 @@ def test_a_difference_over_equal_groups_is_the_t_test() -> None:
     found = difference(means * 20, np.full(5, 20.0))
     reference = ttest_1samp(means, 0.0)
     assert found is not None
-    mean, interval, p, error = found
-    assert mean == pytest.approx(means.mean())
-    assert error == pytest.approx(means.std(ddof=1) / math.sqrt(5))
-    assert p == pytest.approx(reference.pvalue)
-    assert interval == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.mean == pytest.approx(means.mean())
+    assert found.error == pytest.approx(means.std(ddof=1) / math.sqrt(5))
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.interval == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.groups == found.worth == 5
+
+
+def test_groups_of_a_difference_count_by_their_images() -> None:
+    """One group of 100 and four of 10 are worth 1.9 equal ones, and the interval reaches as far as for so many."""
+    found = difference(np.array([10.0, 1.0, 0.0, 2.0, 1.0]), np.array([100.0, 10.0, 10.0, 10.0, 10.0]))
+    assert found is not None
+    assert found.worth == pytest.approx(140**2 / 10400)
+    assert found.interval[1] - found.mean == pytest.approx(float(t_quantile(140**2 / 10400)) * found.error)
+    assert difference(np.array([10.0, 1.0]), np.array([100.0, 10.0])) is None  # worth 1.2
 
 
 def test_a_difference_of_nothing_and_of_all() -> None:
-    assert difference(np.zeros(4), np.full(4, 9.0)) == Difference(0.0, (0.0, 0.0), 1.0, 0.0)
-    assert difference(np.full(4, 9.0), np.full(4, 9.0)) == Difference(1.0, (1.0, 1.0), 0.125, 0.0)  # as four coins
+    assert difference(np.zeros(4), np.full(4, 9.0)) == Difference(0.0, (0.0, 0.0), 1.0, 0.0, 4, 4.0)
+    as_four_coins = Difference(1.0, (1.0, 1.0), 0.125, 0.0, 4, 4.0)
+    assert difference(np.full(4, 9.0), np.full(4, 9.0)) == as_four_coins
     assert difference(np.array([1.0]), np.array([2.0])) is None
 
 
+def with_error(error: float, groups: int, worth: float | None = None) -> Difference:
+    return Difference(0.0, (0.0, 0.0), 1.0, error, groups, worth or groups)
+
+
 def test_power_is_that_of_the_t_test() -> None:
-    """Against a million draws of eight groups: a true difference of 1.5 standard errors."""
+    """Against 100,000 draws of eight groups: a true difference of 1.5 standard errors."""
     rng = np.random.default_rng(0)
     draws = rng.normal(1.5 / math.sqrt(8), 1.0, (100_000, 8))
     t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / math.sqrt(8))
-    found = float((np.abs(t) > t_quantile(8)).mean())
-    assert power(0.02, 8, 0.03) == power(0.02, 8, -0.03) == pytest.approx(found, abs=0.006)
-    assert power(0.02, 8, 0.0) == pytest.approx(0.05)
-    assert power(0.02, 39, 0.05) > power(0.02, 6, 0.05)
+    share = float((np.abs(t) > t_quantile(8)).mean())
+    found = with_error(0.02, 8)
+    assert power(found, 0.03) == power(found, -0.03) == pytest.approx(share, abs=0.006)
+    assert power(found, 0.0) == pytest.approx(0.05)
+    assert power(with_error(0.02, 8, worth=5.0), 0.03) < power(found, 0.03)
 
 
-def test_the_smallest_difference_that_is_found() -> None:
-    gain = least_found(0.02, 8)
+def test_the_smallest_difference_that_is_found_and_how_many_groups_it_takes() -> None:
+    found = with_error(0.02, 8)
+    gain = least_found(found)
     assert gain is not None
-    assert power(0.02, 8, gain) == pytest.approx(0.8, abs=1e-6)
-    assert least_found(0.0, 8) == 0.0
-    assert (power(0.0, 8, 0.1), power(0.0, 8, 0.0)) == (1.0, 0.0)
+    assert power(found, gain) == pytest.approx(0.8, abs=1e-6)
+    assert groups_for(found, gain - 1e-6) == 9
+    needed = groups_for(found, 0.02)
+    assert power(with_error(0.02 * math.sqrt(8 / needed), needed), 0.02) >= 0.8
+    assert power(with_error(0.02 * math.sqrt(8 / (needed - 1)), needed - 1), 0.02) < 0.8
+    assert least_found(with_error(0.0, 8)) == 0.0
+    assert (power(with_error(0.0, 8), 0.1), power(with_error(0.0, 8), 0.0)) == (1.0, 0.0)
 
 
 def test_five_groups_never_find_anything() -> None:
-    assert (power(0.001, 5, 0.5), least_found(0.001, 5)) == (0.0, None)
-    assert power(0.001, 6, 0.5) == pytest.approx(1.0)
+    assert (power(with_error(0.001, 5), 0.5), least_found(with_error(0.001, 5))) == (0.0, None)
+    assert power(with_error(0.001, 6), 0.5) == pytest.approx(1.0)
+    assert groups_for(with_error(1e-5, 5), 0.5) == 6
 
 
 @pytest.mark.parametrize("blocks", [6, 19, 40])

@@ -1,5 +1,6 @@
 """Confidence intervals that know that frames of one clip are no independent witnesses."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -129,12 +130,17 @@ def ratio(hits: Array, trials: Array) -> tuple[Array, Array]:
 
 
 class Difference(NamedTuple):
-    """A mean difference of paired scores: its standard error over groups, interval, and p-value of there being none."""
+    """A mean difference of paired scores over groups.
+
+    `p` is that of there being none, `error` the standard error, `worth` how many equal groups tell as much as `groups`.
+    """
 
     mean: float
     interval: Interval
     p: float
     error: float
+    groups: int
+    worth: float
 
 
 def difference(differences: Array, trials: Array, level: float = LEVEL) -> Difference | None:
@@ -146,21 +152,21 @@ def difference(differences: Array, trials: Array, level: float = LEVEL) -> Diffe
         level: Of confidence.
 
     Returns:
-        The mean, its interval by the jackknife and Student's t, and the two-sided p-value of no difference; None with
-        fewer than two groups. Where groups agree by chance, t knows no bounds: p is never below 2 / 2^G, that of as
-        many coins that all fall alike.
+        The mean, its interval by the jackknife and Student's t with the degrees of freedom of `effective_groups`, and
+        the two-sided p-value of no difference; None where nearly all images are of one group. Where groups agree by
+        chance, t knows no bounds: p is never below 2 / 2^G, that of as many coins that all fall alike.
     """
     from scipy.stats import t
 
-    groups = len(trials)
-    if groups < 2:
+    groups, worth = len(trials), float(effective_groups(trials))
+    if worth < LEAST_GROUPS:
         return None
     total, count = float(differences.sum()), float(trials.sum())
     mean = total / count
     error = float(jackknife_error((total - differences) / (count - trials)))
-    half = float(t_quantile(groups, level)) * error
-    p = 1.0 if mean == 0.0 else 0.0 if error == 0.0 else 2 * float(t.sf(abs(mean) / error, groups - 1))
-    return Difference(mean, (mean - half, mean + half), max(p, least_p(groups)), error)
+    half = float(t_quantile(worth, level)) * error
+    p = 1.0 if mean == 0.0 else 0.0 if error == 0.0 else 2 * float(t.sf(abs(mean) / error, worth - 1))
+    return Difference(mean, (mean - half, mean + half), max(p, least_p(groups)), error, groups, worth)
 
 
 def least_p(groups: int) -> float:
@@ -168,31 +174,45 @@ def least_p(groups: int) -> float:
     return 2.0 ** (1 - groups)
 
 
-def power(error: float, groups: int, gain: float, level: float = LEVEL) -> float:
+def power(found: Difference, gain: float, groups: int | None = None, level: float = LEVEL) -> float:
     """How likely a true difference is found, by the noncentral t distribution: that its p is below 1 - level.
 
     Args:
-        error: Standard error of the difference.
-        groups: Over how many groups.
+        found: A comparison, for how much groups differ.
         gain: The true difference.
+        groups: Over how many groups like its own; left out, over its own.
         level: Of confidence.
     """
     from scipy.stats import nct
 
+    groups = groups or found.groups
     if least_p(groups) >= 1 - level:
         return 0.0
-    if error == 0.0:
+    if found.error == 0.0:
         return 1.0 if gain else 0.0
-    limit, shift = float(t_quantile(groups, level)), abs(gain) / error
-    wrong_way = np.nan_to_num(nct.cdf(-limit, groups - 1, shift))  # scipy has no number where it is nearly 0
-    return float(nct.sf(limit, groups - 1, shift) + wrong_way)
+    times = groups / found.groups
+    limit, degrees = float(t_quantile(found.worth * times, level)), found.worth * times - 1
+    shift = abs(gain) / found.error * math.sqrt(times)
+    wrong_way = np.nan_to_num(nct.cdf(-limit, degrees, shift))  # scipy has no number where it is nearly 0
+    return float(nct.sf(limit, degrees, shift) + wrong_way)
 
 
-def least_found(error: float, groups: int, *, chance: float = 0.8, level: float = LEVEL) -> float | None:
-    """The smallest true difference that is found with this chance; None where groups are too few to find any."""
+def least_found(found: Difference, chance: float = 0.8, level: float = LEVEL) -> float | None:
+    """The smallest true difference that so many groups find with this chance; None where they are too few for any."""
     from scipy.optimize import brentq
 
-    if least_p(groups) >= 1 - level:
+    if least_p(found.groups) >= 1 - level:
         return None
-    most = 3 * float(t_quantile(groups, level)) * error  # found in more than 99 of 100 cases
-    return float(brentq(lambda gain: power(error, groups, gain, level) - chance, 0.0, most)) if error else 0.0
+    most = 3 * float(t_quantile(found.worth, level)) * found.error  # found in more than 99 of 100 cases
+    return float(brentq(lambda gain: power(found, gain, level=level) - chance, 0.0, most)) if most else 0.0
+
+
+def groups_for(found: Difference, gain: float, chance: float = 0.8, level: float = LEVEL) -> int:
+    """How many groups like these it takes to find a true difference with this chance."""
+    few, many = 0, 1
+    while power(found, gain, many, level) < chance:
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if power(found, gain, middle, level) >= chance else (middle, many)
+    return many
