@@ -150,9 +150,18 @@ def test_the_temperature_comes_from_validation() -> None:
     case, validation = outcome(seed=1), outcome(seed=2)
     found = calibrate(case, validation)
     assert found["temperature"] == pytest.approx(fit_temperature(validation.probabilities, validation.labels))
-    assert set(found["after"]) == {"nll", "brier", "ece"}
-    assert found["after"] != found["before"]
-    assert calibrate(case, None) == {"temperature": None, "before": found["before"], "after": None}
+    assert found["after"]["nll"] == pytest.approx(found["before"]["nll"] + found["change"]["nll"]["difference"])
+    alone = calibrate(case, None)
+    assert (alone["temperature"], alone["before"], alone["after"]) == (None, found["before"], None)
+    assert alone["no_temperature"] == "that takes validation images other than those that are scored"
+
+
+def test_validation_without_mistakes_leaves_the_model_as_it_is() -> None:
+    case, validation = outcome(seed=1), outcome(seed=2)
+    sure = Outcome(NAMES, validation.paths, validation.groups, validation.predicted, validation.probabilities)
+    found = calibrate(case, sure)
+    assert (found["temperature"], found["after"], found["change"]) == (None, None, None)
+    assert "no mistake on the validation images" in found["no_temperature"]
 
 
 def test_challenges_are_those_held_out(tmp_path: Path) -> None:

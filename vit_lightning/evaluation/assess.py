@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import BASELINE_NAMES, score_baselines
+from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score, score_challenges, write_predictions
 from vit_lightning.evaluation.report import write_report
 from vit_lightning.models.vit import VisionTransformer
@@ -99,9 +100,22 @@ def interval_words(metrics: dict[str, Any]) -> str:
 
 
 def calibration_words(calibration: dict[str, Any]) -> str:
-    """The calibration error, before and after."""
-    before = f"calibration error {calibration['before']['ece']:.3f}"
+    """The calibration error beside what chance alone makes of it, and what the temperature does to the likelihood."""
+    before = calibration["before"]
+    words = f"calibration error {before['ece']:.3f}, where a calibrated model shows {before['ece_floor']:.3f} by chance"
     if calibration["temperature"] is None:
-        return before
-    after = calibration["after"]["ece"]
-    return f"{before}, {after:.3f} with the temperature {calibration['temperature']:.2f} fitted on val"
+        return f"{words}; no temperature: {calibration['no_temperature']}"
+    return f"{words}; the temperature {calibration['temperature']:.2f} fitted on val {change_words(calibration)}"
+
+
+def change_words(calibration: dict[str, Any]) -> str:
+    """What the temperature does to the negative log-likelihood; no change where its interval has 0 in it."""
+    change = calibration["change"]["nll"]
+    words = f"the negative log-likelihood by {change['difference']:+.3f}"
+    if change["interval"] is None:
+        return f"moves {words}, over one group"
+    low, high = change["interval"]
+    words += f" [{low:+.3f}, {high:+.3f}]"
+    if change["p"] >= 1 - LEVEL:
+        return f"moves {words}, which may be chance"
+    return f"{'lowers' if change['difference'] < 0 else 'raises'} {words}"

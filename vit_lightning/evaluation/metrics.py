@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_lightning.evaluation.calibration import calibration_scores, fit_temperature, with_temperature
+from vit_lightning.evaluation.calibration import (
+    calibration_change,
+    calibration_scores,
+    fit_temperature,
+    no_temperature,
+    with_temperature,
+)
 from vit_lightning.evaluation.intervals import (
     LEVEL,
     effective_groups,
@@ -193,17 +199,26 @@ def score_class(hits: Array, support: Array, said: Array, *, level: float = LEVE
 
 
 def calibrate(outcome: Outcome, validation: Outcome | None) -> dict[str, Any]:
-    """The section `calibration` of `metrics.json`: scores before and after a temperature fitted on other images."""
-    section: dict[str, Any] = {
-        "temperature": None,
-        "before": calibration_scores(outcome.probabilities, outcome.labels),
-        "after": None,
+    """The section `calibration` of `metrics.json`: scores before and after a temperature fitted on other images.
+
+    Returns:
+        `temperature`, `before`, `after` and `change`; all but `before` are None where no temperature was fitted, and
+        `no_temperature` says why.
+    """
+    labels, groups = outcome.labels, outcome.group_index
+    before = calibration_scores(outcome.probabilities, labels, groups)
+    section = {"temperature": None, "before": before, "after": None, "change": None}
+    if validation is None:
+        return section | {"no_temperature": "that takes validation images other than those that are scored"}
+    temperature = fit_temperature(validation.probabilities, validation.labels)
+    if temperature is None:
+        return section | {"no_temperature": no_temperature(validation.probabilities, validation.labels)}
+    scaled = with_temperature(outcome.probabilities, temperature)
+    return section | {
+        "temperature": temperature,
+        "after": calibration_scores(scaled, labels, groups),
+        "change": calibration_change(outcome.probabilities, scaled, labels, groups),
     }
-    if validation is not None:
-        temperature = fit_temperature(validation.probabilities, validation.labels)
-        after = with_temperature(outcome.probabilities, temperature)
-        section |= {"temperature": temperature, "after": calibration_scores(after, outcome.labels)}
-    return section
 
 
 def score_challenges(outcome: Outcome, root: Path) -> dict[str, Any] | None:
