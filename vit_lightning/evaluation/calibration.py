@@ -125,8 +125,8 @@ def fit_temperature(probabilities: Array, labels: Labels) -> float | None:
 def no_temperature(probabilities: Array, labels: Labels) -> str:
     """Why `fit_temperature` finds none for these images."""
     if (probabilities.argmax(axis=1) == labels).all():
-        return "the model makes no mistake on the validation images, which then say nothing of how sure it may be"
-    return f"on the validation images none between {1 / HOTTEST:g} and {HOTTEST:g} is the likeliest"
+        return "the model makes no mistake on the validation images"
+    return f"none between {1 / HOTTEST:g} and {HOTTEST:g} is the likeliest on validation"
 
 
 def calibration_scores(probabilities: Array, labels: Labels, groups: Labels) -> dict[str, Any]:
