@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from vit_lightning.cli import main
@@ -65,6 +66,22 @@ def test_metrics_are_scikit_learns_of_the_predictions(run: Path) -> None:
     assert set(metrics["baselines"]) == {"majority", "neighbour_number", "thumbnail_neighbour"}
 
 
+def test_the_lead_over_the_majority_is_paired_over_blocks(run: Path) -> None:
+    """Against scipy's t test over the predictions' six blocks of four frames."""
+    metrics, rows = metrics_of(run), predictions_of(run)
+    with (run / "split.csv").open(newline="", encoding="utf-8") as file:
+        train = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    largest = max(sorted(set(train)), key=train.count)
+    moved: dict[str, list[int]] = {}
+    for row in rows:
+        moved.setdefault(row["group"], []).append((row["predicted"] == row["label"]) - (largest == row["label"]))
+    reference = ttest_1samp([np.mean(each) for each in moved.values()], 0.0)
+    found = metrics["leads"]["majority"]
+    assert found["difference"] == pytest.approx(metrics["accuracy"] - metrics["baselines"]["majority"])
+    assert found["interval"] == pytest.approx(list(reference.confidence_interval(0.95)))
+    assert found["p"] == pytest.approx(max(reference.pvalue, 2**-5))
+
+
 def test_predictions_are_of_the_test_part_and_its_blocks(run: Path) -> None:
     with (run / "split.csv").open(newline="", encoding="utf-8") as file:
         split = [row for row in csv.DictReader(file) if row["split"] == "test"]
@@ -90,7 +107,10 @@ def test_what_test_says(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     low, high = metrics["intervals"]["accuracy"]
     assert f"95 % interval of acc {low:.3f} to {high:.3f}, over 6 blocks of 4 frames" in out
     assert f"test acc to beat: majority {metrics['baselines']['majority']:.3f}, nearest number" in out
-    assert "calibration error" in out
+    first = metrics["leads"]["majority"]
+    low, high = first["interval"]
+    assert f"{100 * first['difference']:+.1f} points over the majority [{100 * low:.1f}, {100 * high:.1f}]" in out
+    assert f"calibration error {metrics['calibration']['before']['ece']:.3f}; a calibrated model" in out
     assert "the report is lightning_logs/one/report/report.html" in out
     assert (run / "report" / "report.html").stat().st_size > 10_000
     assert max(map(len, out.splitlines())) <= 80

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import ttest_1samp
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.index import Sample
 from vit_lightning.data.splitting import Split
-from vit_lightning.evaluation.baselines import Baselines, advice, majority, neighbour_number, score_baselines
+from vit_lightning.evaluation.baselines import Baselines, advice, lead, majority, neighbour_number, score_baselines
 
 
 def samples(*names: str) -> list[Sample]:
@@ -39,18 +40,23 @@ def digits(tmp_path: Path) -> Path:
 
 
 def test_majority_is_that_of_training() -> None:
-    assert majority(samples("a/1", "a/2", "b/3"), samples("b/4", "b/5", "a/6", "b/7")) == 0.25
+    hits = majority(samples("a/1", "a/2", "b/3"), samples("b/4", "b/5", "a/6", "b/7"))
+    assert hits.tolist() == [False, False, True, False]
 
 
 def test_the_nearest_number_worked_by_hand() -> None:
     train = samples("a/1", "b/10", "c/20")
     held = samples("a/2", "b/14", "b/16", "c/900", "b/15")  # 15 is as near to 10 as to 20: the lower one
-    assert neighbour_number(train, held) == 0.8
+    hits = neighbour_number(train, held)
+    assert hits is not None
+    assert hits.tolist() == [True, True, False, True, True]
 
 
 def test_of_equal_numbers_the_commonest_label_counts() -> None:
     train = samples("b/1", "b/1", "a/1", "a/9")
-    assert neighbour_number(train, samples("b/2", "b/3", "a/2")) == pytest.approx(2 / 3)
+    hits = neighbour_number(train, samples("b/2", "b/3", "a/2"))
+    assert hits is not None
+    assert hits.tolist() == [True, True, False]
 
 
 def test_without_numbers_there_is_no_nearest() -> None:
@@ -147,6 +153,65 @@ def test_ready_made_parts_that_share_pictures_are_told_apart(digits: Path, tmp_p
     assert baselines is not None
     assert baselines.near_duplicates > 0.7  # a fifth of training validates
     assert "ready-made parts share pictures" in baselines.sentence
+
+
+def clips(root: Path, length: int) -> Path:
+    """240 unlike frames, of which runs of so many show one of two classes."""
+    rng = np.random.default_rng(0)
+    for index, run in enumerate(np.repeat(rng.permutation(np.arange(240 // length) % 2), length)):
+        folder = root / "clips" / "ab"[run]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(folder / f"frame{index}.png")
+    return root / "clips"
+
+
+def test_blocks_that_the_frame_number_foretells_are_flagged(tmp_path: Path) -> None:
+    """Scenes of 24 frames and blocks of 6: the number alone tells the class, though no two frames look alike."""
+    root = clips(tmp_path, 24)
+    baselines = score_baselines(split_of(root, "blocks", block_length=6, guard=1))
+    assert baselines is not None
+    assert baselines.near_duplicates == 0.0
+    assert baselines.leaks
+    assert baselines.foretold is not None
+    lead = baselines.hits["neighbour_number"].astype(float) - baselines.hits["majority"]
+    assert baselines.foretold.mean == pytest.approx(lead.mean())
+    assert (
+        f"the nearest frame number is right for {100 * lead.mean():.1f} points more of them than the commonest class "
+        f"(at least {100 * baselines.foretold.interval[0]:.1f}, with 95% confidence): the split leaks"
+    ) in baselines.sentence
+    assert baselines.sentence.endswith("raise --data.guard.")
+
+
+def test_a_number_that_says_nothing_is_no_leak(tmp_path: Path) -> None:
+    """Classes change with every frame; and numbers that go by class say nothing of a split that is not by blocks."""
+    baselines = score_baselines(split_of(clips(tmp_path, 1), "blocks", block_length=6, guard=1))
+    assert baselines is not None
+    assert baselines.foretold is not None
+    assert not baselines.leaks
+    random = score_baselines(split_of(clips(tmp_path / "more", 120)))
+    assert random is not None
+    assert random.accuracy["neighbour_number"] == pytest.approx(1.0, abs=0.05)
+    assert (random.foretold, random.leaks) == (None, False)
+
+
+def test_images_of_a_class_that_look_alike_are_not_accused(digits: Path) -> None:
+    baselines = score_baselines(split_of(digits), "test")
+    assert baselines is not None
+    assert baselines.note is not None
+    assert not baselines.leaks
+    assert "images of a class look alike here, which by itself is no leak" in baselines.note
+    assert Baselines("val", {}, 0.0, "").note is None
+
+
+def test_a_lead_is_paired_over_groups() -> None:
+    ours = np.array([True, True, False, True, True, False, True, True])
+    theirs = np.array([False, True, False, False, True, True, False, False])
+    found = lead(ours, theirs, np.repeat(np.arange(4), 2))
+    reference = ttest_1samp([0.5, 0.5, -0.5, 1.0], 0.0)
+    assert found is not None
+    assert found.interval == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.p == pytest.approx(max(reference.pvalue, 0.125))
+    assert lead(ours, theirs, np.zeros(8, dtype=np.int64)) is None
 
 
 def test_what_is_kept_of_it() -> None:

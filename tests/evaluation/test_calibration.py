@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from sklearn.metrics import brier_score_loss, log_loss
 
 from vit_lightning.evaluation.calibration import (
     brier,
+    calibration_change,
     calibration_scores,
     ece,
+    ece_floor,
     fit_temperature,
     nll,
+    no_temperature,
     reliability,
     with_temperature,
 )
@@ -52,18 +56,73 @@ def test_the_temperature_of_a_hand_worked_case() -> None:
     labels = np.array([0] * 9 + [1])
     assert fit_temperature(probabilities, labels) == pytest.approx(2.0, abs=1e-4)
     assert with_temperature(probabilities, 2.0)[0] == pytest.approx([0.9, 0.1])
-    scores = calibration_scores(with_temperature(probabilities, 2.0), labels)
+    scores = calibration_scores(with_temperature(probabilities, 2.0), labels, np.arange(10))
     assert scores["ece"] == pytest.approx(0.18)  # ten bins of one image: nine lack 0.1, one has 0.9 too much
     assert scores["nll"] < nll(probabilities, labels)
 
 
 def test_a_model_far_too_sure_gets_a_high_temperature() -> None:
-    """Half are right where all were said with odds e^40: no temperature is enough, and the highest is 20."""
+    """Half are right where all were said with odds e^40: no temperature is enough."""
     probabilities = np.tile([1.0, np.exp(-40.0)], (10, 1))
-    assert fit_temperature(probabilities, np.array([0, 1] * 5)) == pytest.approx(20.0, rel=1e-3)
+    assert fit_temperature(probabilities, np.array([0, 1] * 5)) is None
+    assert "none between 0.05 and 20" in no_temperature(probabilities, np.array([0, 1] * 5))
     odds = np.exp(12 * np.log(3.0))  # three of four are right: odds 3, so that T = 12
     probabilities = np.tile([odds / (1 + odds), 1 / (1 + odds)], (8, 1))
     assert fit_temperature(probabilities, np.array([0, 0, 0, 1] * 2)) == pytest.approx(12.0, rel=1e-3)
+
+
+def test_validation_without_a_mistake_fits_no_temperature() -> None:
+    """The colder, the likelier: 1/20 would come out, and ruin the likelihood of images with mistakes."""
+    probabilities = np.tile([0.9, 0.1], (50, 1))
+    assert fit_temperature(probabilities, np.zeros(50, dtype=np.int64)) is None
+    assert "no mistake" in no_temperature(probabilities, np.zeros(50, dtype=np.int64))
+    assert fit_temperature(probabilities, np.array([1] + [0] * 49)) is not None
+
+
+def test_a_perfectly_calibrated_model_has_the_floors_error() -> None:
+    """720 images: some 0.05, whichever of the calibrated models it is; a model that is too sure is above its bound."""
+    rng = np.random.default_rng(1)
+    errors, bounds = [], []
+    for _ in range(60):
+        logits = 1.5 * rng.normal(size=(720, 4))
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        labels = (rng.random((720, 1)) > probabilities.cumsum(axis=1)).sum(axis=1).clip(max=3)
+        floor, bound = ece_floor(probabilities)
+        errors.append(ece(probabilities, labels) / floor)
+        bounds.append(ece(probabilities, labels) <= bound)
+        assert 0.04 < floor < bound < 0.08
+        assert ece(with_temperature(probabilities, 0.5), labels) > ece_floor(with_temperature(probabilities, 0.5))[1]
+    assert np.mean(errors) == pytest.approx(1.0, abs=0.05)
+    assert np.mean(bounds) >= 0.88
+    assert ece_floor(probabilities) == ece_floor(probabilities)
+
+
+def test_intervals_of_losses_are_over_groups() -> None:
+    probabilities, labels = random_case()
+    groups = np.repeat(np.arange(10), 20)
+    found = calibration_scores(probabilities, labels, groups)
+    losses = -np.log(probabilities[np.arange(200), labels]).reshape(10, 20).mean(axis=1)
+    low, high = ttest_1samp(losses, 0.0).confidence_interval(0.95)
+    assert found["intervals"]["nll"] == pytest.approx([max(low, 0.0), high])
+    assert found["nll"] == pytest.approx(losses.mean())
+    assert found["intervals"]["brier"][0] < found["brier"] < found["intervals"]["brier"][1]
+    assert calibration_scores(probabilities, labels, np.zeros(200, dtype=np.int64))["intervals"] == {
+        "nll": None,
+        "brier": None,
+    }
+
+
+def test_a_change_is_paired_over_groups() -> None:
+    probabilities, labels = random_case()
+    groups = np.repeat(np.arange(10), 20)
+    after = with_temperature(probabilities, 3.0)
+    found = calibration_change(probabilities, after, labels, groups)
+    moved = (after**2 - probabilities**2).sum(axis=1) - 2 * (after - probabilities)[np.arange(200), labels]
+    reference = ttest_1samp(moved.reshape(10, 20).mean(axis=1), 0.0)
+    assert found["brier"]["difference"] == pytest.approx(brier(after, labels) - brier(probabilities, labels))
+    assert found["brier"]["interval"] == pytest.approx(list(reference.confidence_interval(0.95)))
+    assert found["brier"]["p"] == pytest.approx(max(reference.pvalue, 2**-9))
+    assert found["nll"]["difference"] < 0
 
 
 def test_a_temperature_keeps_the_order_and_survives_zeros() -> None:

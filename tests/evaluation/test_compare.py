@@ -2,13 +2,14 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from scipy.stats import ttest_1samp
+from scipy.stats import nct, t, ttest_1samp
 from sklearn.metrics import f1_score
 
 from vit_lightning.cli import main
@@ -154,3 +155,23 @@ def test_two_groups_that_agree_prove_nothing(tmp_path: Path) -> None:
     write_run(tmp_path, "good", [(f"a/{index}.jpg", str(index), "a", "a") for index in range(2)])
     found = compare_runs("bad", "good", tmp_path)
     assert (found.accuracy, found.p, found.real) == ((0.0, 1.0), 0.5, False)
+    assert found.power is None  # nothing speaks of how groups differ
+
+
+def test_a_comparison_says_its_power(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As scipy has it for ten groups of this error; with four groups nothing is ever found."""
+    write_run(tmp_path, "one", case(0.70, 0))
+    write_run(tmp_path, "two", case(0.72, 3))
+    write_run(tmp_path, "few", case(0.72, 3, range(80)))
+    found = compare_runs("one", "two", tmp_path)
+    error = found.paired.error if found.paired else 0.0
+    limit = t.ppf(0.975, 9)
+    share = nct.sf(limit, 9, 0.05 / error) + nct.cdf(-limit, 9, 0.05 / error)
+    assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "two"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"with 10 groups a true difference of 5 points is found in {share:.0%} of cases; 80% takes ")
+    points, needed = re.findall(r"takes ([\d.]+) points, or (\d+) groups", line)[0]
+    assert nct.sf(limit, 9, float(points) / 100 / error) == pytest.approx(0.8, abs=0.01)
+    assert int(needed) > 10
+    assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "few"]) == 0
+    assert "4 groups never show a difference as real; for 5 points it takes" in capsys.readouterr().out

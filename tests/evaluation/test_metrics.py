@@ -5,12 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
 
 from vit_lightning.evaluation.calibration import fit_temperature
-from vit_lightning.evaluation.intervals import wilson
 from vit_lightning.evaluation.metrics import (
     Outcome,
+    auroc,
     calibrate,
     count_groups,
     group_index,
@@ -47,6 +54,13 @@ def test_scores_are_scikit_learns(classes: int, said: int) -> None:
     for index, name in enumerate(NAMES):
         mine = [found["per_class"][name][key] for key in ("precision", "recall", "f1", "support")]
         assert mine == pytest.approx([column[index] for column in reference], abs=1e-6)
+    assert found["balanced_accuracy"] == pytest.approx(
+        recall_score(case.labels, case.predicted, labels=np.unique(case.labels), average="macro")
+    )
+    there = range(classes)
+    assert found["auroc"] == pytest.approx(
+        np.mean([roc_auc_score(case.labels == label, case.probabilities[:, label]) for label in there])
+    )
     assert found["confusion_matrix"] == confusion_matrix(case.labels, case.predicted, labels=range(4)).tolist()
 
 
@@ -78,13 +92,16 @@ def test_intervals_are_over_groups() -> None:
     assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(hit.mean() * (1 - hit.mean()) / 300), rel=0.03)
 
 
-def test_groups_that_are_all_alike_leave_the_interval_of_images() -> None:
-    labels = np.tile([0, 0, 1, 1], 10)
-    probabilities = np.eye(4)[np.tile([0, 1, 1, 1], 10)]
-    groups = [str(index // 4) for index in range(40)]
-    found = score(Outcome(NAMES, [""] * 40, groups, labels, probabilities))
-    assert found["intervals"]["macro_f1"] == pytest.approx(wilson(found["macro_f1"], 40))
-    assert found["intervals"]["accuracy"] == pytest.approx(wilson(0.75, 40))
+def test_blocks_that_are_all_right_do_not_make_a_certainty() -> None:
+    """Six blocks of 120 frames, each of one of two classes; the interval over frames would be 0.995 to 1."""
+    labels = np.repeat([0, 1, 0, 1, 0, 1], 120)
+    groups = [str(index // 120) for index in range(720)]
+    found = score(Outcome(NAMES, [""] * 720, groups, labels, np.eye(4)[labels]))
+    for name in ("accuracy", "macro_f1", "balanced_accuracy"):
+        low, high = found["intervals"][name]
+        assert (0.1 < low < 0.65, high) == (True, 1.0), name
+    assert found["per_class"]["ant"]["intervals"]["recall"][0] < 0.4
+    assert found["per_class"]["cat"]["intervals"] == {"precision": None, "recall": None, "f1": None}
 
 
 def test_one_group_and_a_class_of_one_group_have_no_interval() -> None:
@@ -94,7 +111,9 @@ def test_one_group_and_a_class_of_one_group_have_no_interval() -> None:
     assert found["intervals"]["macro_f1"] is None
     groups = ["first" if label == 0 else f"other {index % 9}" for index, label in enumerate(case.labels)]
     found = score(Outcome(NAMES, case.paths, groups, case.labels, case.probabilities))
-    assert found["per_class"]["ant"]["intervals"]["recall"] is None
+    assert found["per_class"]["ant"]["intervals"] == {"precision": None, "recall": None, "f1": None}
+    assert found["per_class"]["ant"]["no_interval"] == "nearly all of its images are of one group"
+    assert "no_interval" not in found["per_class"]["bee"]
     assert found["per_class"]["bee"]["intervals"]["recall"] is not None
 
 
@@ -105,6 +124,24 @@ def test_many_images_without_groups_are_scored_in_parts() -> None:
     assert high - low == pytest.approx(0.036, abs=0.006)
 
 
+def test_a_class_that_is_glimpsed_elsewhere_has_no_interval_either() -> None:
+    """100 frames in one block and one in each of four others are worth little more than one block."""
+    case = outcome(groups=5)
+    labels = np.repeat([1, 2, 3], 100)
+    labels[[100, 150, 200, 250]] = 0
+    groups = [f"{index // 20}" if index >= 100 else "first" for index in range(300)]
+    labels[:100] = 0
+    found = score(Outcome(NAMES, case.paths, groups, labels, case.probabilities))["per_class"]["ant"]
+    assert (found["groups"], found["intervals"]["recall"]) == (pytest.approx(1.08, abs=0.01), None)
+
+
+def test_the_area_under_the_curve_is_scikit_learns() -> None:
+    case = outcome()
+    reference = roc_auc_score(case.labels, case.probabilities, multi_class="ovr", average="macro")
+    assert auroc(case.labels, case.probabilities) == pytest.approx(reference)
+    assert auroc(np.zeros(5, dtype=np.int64), case.probabilities[:5]) is None
+
+
 def test_images_without_a_group_are_groups_of_their_own() -> None:
     assert group_index(["a", "", "a", "", "b"]).tolist() == [0, 1, 0, 2, 3]
 
@@ -113,9 +150,18 @@ def test_the_temperature_comes_from_validation() -> None:
     case, validation = outcome(seed=1), outcome(seed=2)
     found = calibrate(case, validation)
     assert found["temperature"] == pytest.approx(fit_temperature(validation.probabilities, validation.labels))
-    assert set(found["after"]) == {"nll", "brier", "ece"}
-    assert found["after"] != found["before"]
-    assert calibrate(case, None) == {"temperature": None, "before": found["before"], "after": None}
+    assert found["after"]["nll"] == pytest.approx(found["before"]["nll"] + found["change"]["nll"]["difference"])
+    alone = calibrate(case, None)
+    assert (alone["temperature"], alone["before"], alone["after"]) == (None, found["before"], None)
+    assert alone["no_temperature"] == "that takes validation images other than those that are scored"
+
+
+def test_validation_without_mistakes_leaves_the_model_as_it_is() -> None:
+    case, validation = outcome(seed=1), outcome(seed=2)
+    sure = Outcome(NAMES, validation.paths, validation.groups, validation.predicted, validation.probabilities)
+    found = calibrate(case, sure)
+    assert (found["temperature"], found["after"], found["change"]) == (None, None, None)
+    assert "no mistake on the validation images" in found["no_temperature"]
 
 
 def test_challenges_are_those_held_out(tmp_path: Path) -> None:

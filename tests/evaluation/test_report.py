@@ -55,6 +55,11 @@ def metrics_of(outcome: Outcome, **changes: Any) -> dict[str, Any]:
         **score(outcome),
         "calibration": calibrate(outcome, outcome),
         "baselines": {"majority": 0.351, "neighbour_number": 0.402, "thumbnail_neighbour": 0.438},
+        "leads": {
+            "majority": {"difference": 0.154, "interval": [0.04, 0.27], "p": 0.01},
+            "neighbour_number": {"difference": 0.104, "interval": [-0.02, 0.23], "p": 0.09},
+            "thumbnail_neighbour": {"difference": 0.068, "interval": [-0.031, 0.167], "p": 0.15},
+        },
         "near_duplicates": {"share": 0.012, "flagged": False, "sentence": "1.2 % have a near-duplicate."},
         "challenges": {"images": 12, "accuracy": 0.25, "interval": [0.09, 0.53], "note": "few and picked by hand"},
     }
@@ -90,6 +95,7 @@ def hard_page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempP
         part="val",
         calibration=calibrate(outcome, None),
         baselines={"majority": 0.351, "neighbour_number": None, "thumbnail_neighbour": 0.97},
+        leads={},
         near_duplicates={"share": 0.98, "flagged": True, "sentence": "98 % have a near-duplicate: it leaks"},
         challenges=None,
     )
@@ -112,12 +118,12 @@ def test_it_says_what_was_measured_and_how_much_it_is_worth(page: Path) -> None:
         "checkpoint best.ckpt on the test part of tom_and_jerry, 5 March 2026",
         "50.6 % of 96 images labelled right 95 % interval: 38.1 to 63.1 %",
         "The images come from 8 blocks of 12 frames",
-        "The best of these ways reaches 43.8 %; the model does better by 6.8 points, but its interval",
-        "reaches down to 38.1 %: that may be chance.",
+        "Always the most frequent class model +15.4 points [4.0, 27.0] 35.1 %",
+        "The best of these ways reaches 43.8 %; the model is ahead by +6.8 points [-3.1, 16.7]: that may be chance.",
         "it is 0.42 (95 % interval 0.30-0.55)",
         "12 of them are in this part. The model is right for 25.0 % of them (95 % interval 9.0 to 53.0 %). Few",
         "3,000 for training, 720 for validation, 96 for the test",
-        "Jackknife-t over 8 blocks of 12 frames",
+        "Each of the 8 blocks of 12 frames is left out in turn",
     ):
         assert sentence in text
     assert "near-duplicate in" not in text
@@ -125,32 +131,111 @@ def test_it_says_what_was_measured_and_how_much_it_is_worth(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "interval", "said"),
+    ("accuracy", "lead", "said"),
     [
-        (0.60, [0.45, 0.75], "the model does better by 16.2 points, and its whole interval lies above"),
-        (0.60, [0.43, 0.75], "that may be chance"),
-        (0.60, None, "the model does better by 16.2 points. "),
-        (0.43, [0.30, 0.56], "The model does no better"),
+        (
+            0.60,
+            {"interval": [0.03, 0.29], "p": 0.02},
+            "is ahead by +16.2 points [3.0, 29.0], which is more than chance.",
+        ),
+        (0.60, {"interval": [0.03, 0.29], "p": 0.0625}, "is ahead by +16.2 points [3.0, 29.0]: that may be chance."),
+        (0.60, {"interval": [-0.03, 0.29], "p": 0.1}, "that may be chance"),
+        (0.60, {"interval": None, "p": None}, "the model is ahead by 16.2 points. "),
+        (0.43, {"interval": [-0.1, 0.09], "p": 0.8}, "The model does no better"),
     ],
 )
-def test_the_baselines_are_held_against_it(
-    accuracy: float,
-    interval: list[float] | None,
-    said: str,
-    frames: Path,
-    model: ViTClassifier,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_baselines_are_held_against_it(accuracy: float, lead: dict[str, Any], said: str, frames: Path) -> None:
+    """By the paired difference, wherever the accuracy's own interval lies."""
+    lead["difference"] = accuracy - 0.438
+    leads = {"majority": None, "neighbour_number": None, "thumbnail_neighbour": lead}
+    intervals = {"level": 0.95, "accuracy": [0.3, 0.7], "macro_f1": None}
+    text = words_of(metrics_of(outcome_of(frames), accuracy=accuracy, intervals=intervals, leads=leads))
+    assert said in text
+
+
+def words_of(metrics: dict[str, Any]) -> str:
+    """What a page without pictures says."""
+    figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
+    html = report.render(metrics, {"mistakes": [], "hits": []}, figures)
+    return " ".join(unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", html, flags=re.DOTALL)).split())
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "p", "temperature", "said"),
+    [
+        (
+            -0.05,
+            [-0.09, -0.01],
+            0.02,
+            1.4,
+            "lowers the negative log-likelihood, by more than chance: the model was surer",
+        ),
+        (-0.05, [-0.09, -0.01], 0.02, 0.6, "the model was less sure than it could have been"),
+        (
+            -0.05,
+            [-0.12, 0.02],
+            0.15,
+            1.4,
+            "makes no difference to the negative log-likelihood that could not be chance.",
+        ),
+        (-0.05, [-0.09, -0.01], 0.0625, 1.4, "makes no difference to the negative log-likelihood"),
+        (0.70, [0.3, 1.1], 0.01, 0.6, "raises the negative log-likelihood, by more than chance"),
+        (-0.05, None, None, 1.4, "by -0.050; whether that is chance cannot be said."),
+    ],
+)
+def test_a_temperature_is_no_gain_where_it_may_be_chance(
+    difference: float, interval: list[float] | None, p: float | None, temperature: float, said: str, frames: Path
 ) -> None:
-    monkeypatch.setattr(
-        report, "draw", lambda *_: dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
-    )
-    monkeypatch.setattr(report, "MISTAKES", 0)
-    monkeypatch.setattr(report, "HITS", 0)
+    metrics = metrics_of(outcome_of(frames))
+    metrics["calibration"]["temperature"] = temperature
+    metrics["calibration"]["change"]["nll"] = {"difference": difference, "interval": interval, "p": p}
+    text = words_of(metrics)
+    assert said in text
+    assert ("lowers" in text) == (p is not None and p < 0.05 and difference < 0)
+
+
+def test_a_calibration_error_is_held_against_chance(frames: Path) -> None:
+    metrics = metrics_of(outcome_of(frames))
+    before = metrics["calibration"]["before"] | {"ece_floor": 0.056, "ece_chance": 0.075}
+    for error, said in ((0.059, "nothing here speaks against this one"), (0.081, "this one misses by more than that")):
+        metrics["calibration"]["before"] = before | {"ece": error}
+        text = words_of(metrics)
+        assert f"They miss it by {100 * error:.1f} points on average (ECE)." in text
+        assert "chance alone makes that of a model that can be believed 5.6 points, and more than 7.5 once" in text
+        assert said in text
+
+
+def test_what_could_not_be_fitted_is_not_shown_as_a_fit(frames: Path) -> None:
     outcome = outcome_of(frames)
-    intervals = {"level": 0.95, "accuracy": interval, "macro_f1": None}
-    metrics = metrics_of(outcome, accuracy=accuracy, intervals=intervals)
-    assert said in text_of(write_report(tmp_path, metrics, outcome, model.net, root=frames))
+    sure = Outcome(outcome.class_names, outcome.paths, outcome.groups, outcome.predicted, outcome.probabilities)
+    text = words_of(metrics_of(outcome, calibration=calibrate(outcome, sure)))
+    assert "No temperature was fitted: the model makes no mistake on the validation images." in text
+    assert "T =" not in text
+
+
+def test_a_class_without_an_interval_has_a_reason(frames: Path) -> None:
+    outcome = outcome_of(frames)
+    groups = ["one" if label == 2 else group for label, group in zip(outcome.labels, outcome.groups, strict=True)]
+    lonely = Outcome(outcome.class_names, outcome.paths, groups, outcome.labels, outcome.probabilities)
+    assert "No interval of class_2: nearly all of its images are of one group." in words_of(metrics_of(lonely))
+    assert "No interval of" not in words_of(metrics_of(outcome))
+
+
+def test_all_scores_of_the_whole_are_told(frames: Path) -> None:
+    metrics = metrics_of(outcome_of(frames), balanced_accuracy=0.512, auroc=0.734)
+    text = words_of(metrics)
+    assert "Balanced accuracy, the mean of their recall, is 0.51 (" in text
+    assert (
+        "AUROC, how often an image of a class is given a higher probability of it than one of another, is 0.73" in text
+    )
+    assert "AUROC" not in words_of(metrics | {"auroc": None})
+
+
+def test_pictures_that_look_alike_are_told_and_not_accused(frames: Path) -> None:
+    duplicates = {"share": 0.0, "flagged": False, "sentence": "0.0 % have one", "note": "they look alike"}
+    text = words_of(metrics_of(outcome_of(frames), near_duplicates=duplicates))
+    assert "is no test. They look alike." in text
+    assert "These numbers say less" not in text
 
 
 def test_what_is_not_known_is_not_claimed(hard_page: Path) -> None:

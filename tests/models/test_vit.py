@@ -223,6 +223,10 @@ def test_init_vit_is_glorot_s_with_a_zero_head() -> None:
     projection = model.patch_embedding.projection
     assert projection.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 8 * 8), rel=0.05)
     assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.class_token is not None
+    assert model.class_token.std().item() == pytest.approx(0.02, rel=0.4)
+    said = " ".join((VisionTransformer.__doc__ or "").split())  # where it is not the paper's code, it says so
+    assert "but there the class token starts at zero and the MLP's biases are normal with 1e-6" in said
 
 
 def test_init_article_has_unit_normal_tokens_and_torch_s_layers() -> None:

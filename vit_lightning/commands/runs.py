@@ -126,8 +126,10 @@ def print_comparison(found: Comparison) -> None:
             line += f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
         show(line + (f", p {p:.3f}" if p is not None else ""))
     if found.accuracy_difference is None:
-        show("all images are of one group: whether the difference is real cannot be said")
+        show("nearly all images are of one group: whether the difference is real cannot be said")
     elif found.real:
         show(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
     else:
         show("the difference may be chance")
+    if found.power is not None:
+        show(found.power)

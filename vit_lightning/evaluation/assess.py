@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from vit_lightning.data.splitting import Split
-from vit_lightning.evaluation.baselines import BASELINE_NAMES, score_baselines
+from vit_lightning.evaluation.baselines import BASELINE_NAMES, Baselines, lead, score_baselines
+from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score, score_challenges, write_predictions
 from vit_lightning.evaluation.report import write_report
 from vit_lightning.models.vit import VisionTransformer
@@ -75,8 +76,14 @@ def assess(
         **scores,
         "calibration": calibrate(outcome, validation),
         "baselines": baselines.accuracy if baselines else dict.fromkeys(BASELINE_NAMES),
+        "leads": leads(outcome, baselines),
         "near_duplicates": baselines
-        and {"share": baselines.near_duplicates, "flagged": baselines.leaks, "sentence": baselines.sentence},
+        and {
+            "share": baselines.near_duplicates,
+            "flagged": baselines.leaks,
+            "sentence": baselines.sentence,
+            "note": baselines.note,
+        },
         "challenges": score_challenges(outcome, split.root),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,8 @@ def assess(
     log.info("%s", interval_words(metrics))
     if baselines is not None:
         baselines.tell(log)
-    log.info("%s", calibration_words(metrics["calibration"]))
+    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"])):
+        log.info("%s", line)
     log.info("the report is %s", report)
 
 
@@ -98,10 +106,51 @@ def interval_words(metrics: dict[str, Any]) -> str:
     return f"95 % interval of acc {interval[0]:.3f} to {interval[1]:.3f}, over {groups['count']} {groups['kind']}"
 
 
-def calibration_words(calibration: dict[str, Any]) -> str:
-    """The calibration error, before and after."""
-    before = f"calibration error {calibration['before']['ece']:.3f}"
-    if calibration["temperature"] is None:
-        return before
-    after = calibration["after"]["ece"]
-    return f"{before}, {after:.3f} with the temperature {calibration['temperature']:.2f} fitted on val"
+def leads(outcome: Outcome, baselines: Baselines | None) -> dict[str, Any]:
+    """`difference`, `interval` and `p` of the model's lead over each baseline, paired over groups.
+
+    None for a baseline that is not known; interval and p are None where nearly all images are of one group.
+    """
+    hits = baselines.hits if baselines else {}
+    found: dict[str, Any] = dict.fromkeys(BASELINE_NAMES)
+    right = outcome.predicted == outcome.labels
+    for name, theirs in hits.items():
+        paired = lead(right, theirs, outcome.group_index)
+        found[name] = {
+            "difference": float(right.mean() - theirs.mean()),
+            "interval": paired and list(paired.interval),
+            "p": paired and paired.p,
+        }
+    return found
+
+
+def lead_words(leads: dict[str, Any]) -> list[str]:
+    """The same in points, a line a baseline."""
+    lines = []
+    for name, found in leads.items():
+        if found is not None:
+            line = f"{100 * found['difference']:+.1f} points over the {BASELINE_NAMES[name]}"
+            if found["interval"] is not None:
+                low, high = (100 * end for end in found["interval"])
+                line += f" [{low:.1f}, {high:.1f}]{chance(found['p'])}"
+            lines.append(line)
+    return lines
+
+
+def calibration_words(calibration: dict[str, Any]) -> list[str]:
+    """The calibration error beside what chance alone makes of it, and what the temperature does to the likelihood."""
+    before, temperature = calibration["before"], calibration["temperature"]
+    first = f"calibration error {before['ece']:.3f}; a calibrated model would show {before['ece_floor']:.3f} by chance"
+    if temperature is None:
+        return [first, f"no temperature: {calibration['no_temperature']}"]
+    change = calibration["change"]["nll"]
+    second = f"temperature {temperature:.2f} from val: NLL {change['difference']:+.3f}"
+    if change["interval"] is not None:
+        low, high = change["interval"]
+        second += f" [{low:+.3f}, {high:+.3f}]{chance(change['p'])}"
+    return [first, second]
+
+
+def chance(p: float) -> str:
+    """What is added to a difference that may be none."""
+    return "" if p < 1 - LEVEL else ", may be chance"

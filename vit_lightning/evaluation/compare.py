@@ -12,8 +12,21 @@ import numpy.typing as npt
 import yaml
 
 from vit_lightning.data.splits import Fold
-from vit_lightning.evaluation.intervals import LEVEL, Interval, difference, jackknife_error, t_quantile
+from vit_lightning.evaluation.intervals import (
+    LEVEL,
+    Difference,
+    Interval,
+    difference,
+    groups_for,
+    jackknife_error,
+    least_found,
+    power,
+    t_quantile,
+)
 from vit_lightning.runs import Run, find_run, find_runs
+
+#: A gain that one would like to find.
+GAIN = 0.05
 
 #: Of `config.yaml`, what may differ between folds of one experiment beside `data.fold`.
 OF_NO_ACCOUNT = ("cache", "cache_dir", "num_workers", "root")
@@ -40,22 +53,45 @@ class Predictions:
 class Comparison:
     """Scores of two experiments on the images that both have scored, and how they differ (the second minus the first).
 
-    An interval is None where there is a single group.
+    `paired` is the difference of the accuracies; it and the interval of that of macro-F1 are None where nearly all
+    images are of one group.
     """
 
     names: tuple[str, str]
     images: int
     groups: int
     accuracy: tuple[float, float]
-    accuracy_difference: Interval | None
-    p: float | None
+    paired: Difference | None
     macro_f1: tuple[float, float]
     macro_f1_difference: Interval | None
+
+    @property
+    def accuracy_difference(self) -> Interval | None:
+        """The interval of the accuracies' difference."""
+        return self.paired and self.paired.interval
+
+    @property
+    def p(self) -> float | None:
+        """The two-sided p-value of the accuracies being the same."""
+        return self.paired and self.paired.p
 
     @property
     def real(self) -> bool:
         """Whether the interval of the accuracy's difference leaves 0 out, and groups are enough to say so."""
         return self.p is not None and self.p < 1 - LEVEL
+
+    @property
+    def power(self) -> str | None:
+        """How likely such a comparison finds what is there, in a line; None where it is not known how groups differ."""
+        found = self.paired
+        if found is None or found.error == 0.0:
+            return None
+        needed = f"{groups_for(found, GAIN):,} groups"
+        least = least_found(found)
+        if least is None:
+            return f"{found.groups} groups never show a difference as real; for {100 * GAIN:g} points it takes {needed}"
+        share = f"a true difference of {100 * GAIN:g} points is found in {power(found, GAIN):.0%} of cases"
+        return f"with {found.groups} groups {share}; 80% takes {100 * least:.1f} points, or {needed}"
 
 
 def compare_runs(first: str, second: str, logs: Path) -> Comparison:
@@ -102,17 +138,16 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
     totals = [each.sum(axis=0) for each in counts]
     f1 = [float(macro_f1(total)) for total in totals]
     f1_interval = None
-    if len(images) > 1:
+    if found is not None:
         before, after = (macro_f1(total - each) for total, each in zip(totals, counts, strict=True))
-        half = t_quantile(len(images)) * jackknife_error(after - before)
+        half = float(t_quantile(found.worth) * jackknife_error(after - before))
         f1_interval = (f1[1] - f1[0] - half, f1[1] - f1[0] + half)
     return Comparison(
         names=(one.name, other.name),
         images=len(paths),
         groups=len(images),
         accuracy=(float(hits[0].mean()), float(hits[1].mean())),
-        accuracy_difference=found and found[1],
-        p=found and found[2],
+        paired=found,
         macro_f1=(f1[0], f1[1]),
         macro_f1_difference=f1_interval,
     )

@@ -222,13 +222,12 @@ def draw(folder: Path, metrics: dict[str, Any], outcome: Outcome) -> dict[str, M
     few = len(outcome.class_names) <= MANY_CLASSES
     figures["confusion_matrix"] = None if few else Markup(to_svg(matrix, "Confusion matrix"))
 
-    calibration = metrics["calibration"]
-    label = f"as trained, ECE {calibration['before']['ece']:.3f}"
-    curves = {label: reliability(outcome.probabilities, outcome.labels)}
-    temperature = calibration["temperature"]
+    curves = {"as trained": reliability(outcome.probabilities, outcome.labels)}
+    temperature = metrics["calibration"]["temperature"]
     if temperature is not None:
-        label = f"T = {temperature:.2f}, ECE {calibration['after']['ece']:.3f}"
-        curves[label] = reliability(with_temperature(outcome.probabilities, temperature), outcome.labels)
+        curves[f"T = {temperature:.2f}"] = reliability(
+            with_temperature(outcome.probabilities, temperature), outcome.labels
+        )
     diagram = draw_reliability(curves)
     save_png(diagram, folder / "reliability.png")
     figures["reliability"] = Markup(to_svg(diagram, "Reliability diagram"))
@@ -256,20 +255,33 @@ def render(metrics: dict[str, Any], cases: dict[str, list[Case]], figures: dict[
         metrics=metrics,
         **cases,
         figures=figures,
-        baselines=told_baselines(metrics["baselines"]),
+        baselines=told_baselines(metrics["baselines"], metrics.get("leads") or {}),
         notable=notable_classes(metrics["per_class"]),
+        unbounded=classes_without_intervals(metrics["per_class"]),
         confusions=frequent_confusions(metrics["confusion_matrix"], list(metrics["per_class"])),
     )
 
 
-def told_baselines(baselines: dict[str, float | None]) -> list[tuple[str, float]]:
-    """What each baseline does, in words, and its accuracy."""
+def told_baselines(
+    baselines: dict[str, float | None], leads: dict[str, dict[str, Any] | None]
+) -> list[tuple[str, float, dict[str, Any] | None]]:
+    """What each baseline does, in words, its accuracy, and the model's lead over it where that is known."""
     words = {
         "majority": "Always the most frequent class",
         "neighbour_number": "Class of the training image with the nearest number",
         "thumbnail_neighbour": "Class of the most similar training image (16 \N{MULTIPLICATION SIGN} 16 pixels)",
     }
-    return [(text, value) for name, text in words.items() if (value := baselines.get(name)) is not None]
+    known = ((name, text, baselines.get(name)) for name, text in words.items())
+    return [(text, value, leads.get(name)) for name, text, value in known if value is not None]
+
+
+def classes_without_intervals(per_class: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Why classes with images have no interval, and which they are."""
+    reasons: dict[str, list[str]] = {}
+    for name, row in per_class.items():
+        if row.get("no_interval"):
+            reasons.setdefault(row["no_interval"], []).append(name)
+    return list(reasons.items())
 
 
 def notable_classes(per_class: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

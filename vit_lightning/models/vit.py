@@ -148,9 +148,10 @@ class VisionTransformer(nn.Module):
         mlp_dropout: Rate after each layer of the MLP.
         drop_path: Rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token (the paper); `gap` has none and averages the patch tokens.
-        init: `vit` is the paper's code: Glorot-uniform matrices (q, k and v each by itself), the patch projection
-            normal by its fan-in, tokens and positions normal with 0.02, biases and head zero. `article` leaves torch's
-            own initialisation and draws class token and positions from a unit normal.
+        init: `vit` follows the paper's code: Glorot-uniform matrices (q, k and v each by itself), the patch projection
+            normal by its fan-in, positions normal with 0.02, biases and head zero; but there the class token starts at
+            zero and the MLP's biases are normal with 1e-6, here they are normal with 0.02 and zero. `article` leaves
+            torch's own initialisation and draws class token and positions from a unit normal.
 
     Raises:
         ValueError: A size that does not divide, a number out of its range or an unknown `pool` or `init`.
@@ -212,7 +213,7 @@ class VisionTransformer(nn.Module):
     @torch.no_grad()
     def initialise(self, init: Literal["vit", "article"]) -> None:
         """Draws all weights afresh; the one place where it is done."""
-        if init == "vit":  # as the paper's own code does
+        if init == "vit":  # as the paper's own code does, but for the class token and the MLP's biases
             for module in self.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                     nn.init.zeros_(module.bias)
