@@ -15,6 +15,7 @@ COMMANDS = {
     "test": "score a run on its test images",
     "predict": "label images with a run: --images PATH ...",
     "check": "look for mistakes before an hour is spent: --config ...",
+    "folds": "every fold and seed, one report over every image: --config ...",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
 
@@ -100,3 +101,7 @@ def report(message: str) -> None:
         logger.error(message)
     else:
         print(f"error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,12 +50,24 @@ class Run:
         except ValueError:
             return 0.0
 
+    @property
+    def is_folds(self) -> bool:
+        """Whether this is no training but the result of several, one a fold and seed."""
+        return self.status.get("kind") == "folds"
+
     def checkpoint(self) -> Path:
         """The best checkpoint, or the last where there is no best.
 
         Raises:
             FileNotFoundError: The run has neither.
+            ValueError: It is a result of folds.
         """
+        if self.is_folds:
+            members = [str(name) for name in self.status.get("members", [])]
+            more = f" and {len(members) - 3} more" if len(members) > 3 else ""
+            raise ValueError(
+                f"{self.name} is the result of several models; give one of them: {', '.join(members[:3])}{more}"
+            )
         for name in ("best", "last"):
             path = self.folder / "checkpoints" / f"{name}.ckpt"
             if path.is_file():
@@ -100,7 +114,9 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
         FileNotFoundError: There is no such run or file.
     """
     if run is None or run == "best":
-        finished = [candidate for candidate in find_runs(logs) if candidate.state == "finished"]
+        finished = [
+            candidate for candidate in find_runs(logs) if candidate.state == "finished" and not candidate.is_folds
+        ]
         if not finished:
             raise FileNotFoundError(f"no finished run in {logs}; start one with fit, or name one with --run")
         chosen, why = finished[0], "the latest finished run"
@@ -163,6 +179,15 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def run_stem(configs: Sequence[Path]) -> str:
+    """What a new run is called before its number: the first config's name, or for a run's config that run's."""
+    if not configs:
+        return "run"
+    if configs[0].name == "config.yaml":
+        return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
+    return configs[0].stem
 
 
 def now() -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_lightning.commands.model_command import ModelCommand, run_command
-from vit_lightning.commands.run_folder import run_stem
+from vit_lightning.runs import run_stem
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import write_split
 from vit_lightning.data.splitting import Split
 from vit_lightning.files import write_text
-from vit_lightning.runs import new_run_folder
+from vit_lightning.runs import new_run_folder, run_stem
 
 #: Through this the processes that Lightning starts for further devices learn the run's folder.
 RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
@@ -76,12 +75,3 @@ def make_run_folder(logs: Path, name: str | None, configs: Sequence[Path]) -> Ru
             "--trainer.default_root_dir"
         ) from error
     return RunFolder(path, new=True)
-
-
-def run_stem(configs: Sequence[Path]) -> str:
-    """What a new run is called before its number: the first config's name, or for a run's config that run's."""
-    if not configs:
-        return "run"
-    if configs[0].name == "config.yaml":
-        return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
-    return configs[0].stem

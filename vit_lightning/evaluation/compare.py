@@ -171,7 +171,7 @@ def joined_groups(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np
 def experiment(run: Run, logs: Path) -> Predictions:
     """What a run said, together with the other folds of its experiment that were tested, the latest of each."""
     own = read_config(run)
-    fold = fold_of(own)
+    fold = None if run.is_folds else fold_of(own)
     if fold is None:
         return Predictions(run.name, read_predictions(run))
     folds = {fold.number: run}

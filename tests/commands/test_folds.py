@@ -1,0 +1,166 @@
+"""`folds`: its members are ordinary runs, its result has every image once a seed, and it goes on where it stopped."""
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from vit_lightning.cli import main
+from vit_lightning.commands.folds import FoldsResult
+
+TINY = ["--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
+TINY += ["--data.augment=none", "--data.num_workers=0", "--data.batch_size=16", "--data.split=blocks"]
+TINY += ["--data.block_length=2", "--data.guard=0", "--data.val_fraction=0.1", "--trainer.accelerator=cpu"]
+TINY += ["--trainer.max_epochs=1"]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The commands of the members, which are run in this process: starting one takes longer than all they do."""
+    seen: list[list[str]] = []
+
+    def call(self: FoldsResult, command: str, words: Sequence[str], member: str) -> None:
+        seen.append([command, member])
+        assert main([command, *words]) == 0
+
+    monkeypatch.setattr(FoldsResult, "call", call)
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_every_image_is_tested_once_a_seed(frames: Path, called: list[list[str]]) -> None:
+    command = ["folds", f"--data.root={frames}", *TINY, "--folds=2", "--seeds=2", "--run=all"]
+    assert main(command) == 0
+    result = Path("lightning_logs/all")
+    names = ["all-f1-s0", "all-f2-s0", "all-f1-s1", "all-f2-s1"]
+    assert called == [[command, name] for name in names for command in ("fit", "test")]
+    table = rows(result / "report/predictions.csv")
+    every = {path.relative_to(frames).as_posix() for path in frames.rglob("*.jpg")}
+    for seed in ("0", "1"):
+        own = [row for row in table if row["seed"] == seed]
+        assert len(own) == len(every) == 96
+        assert {row["path"] for row in own} == every
+    metrics = read(result / "report/metrics.json")
+    labels, said = ([row[column] for row in table] for column in ("label", "predicted"))
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, said))
+    assert metrics["macro_f1"] == pytest.approx(f1_score(labels, said, average="macro"))
+    assert (metrics["images"], metrics["predictions"], metrics["groups"]["count"]) == (96, 192, 48)
+    by_seed = [np.mean([r["label"] == r["predicted"] for r in table if r["seed"] == seed]) for seed in ("0", "1")]
+    assert list(metrics["spread"]["seeds"].values()) == pytest.approx(by_seed)
+    assert metrics["spread"]["deviation"] == pytest.approx(np.std(by_seed, ddof=1))
+    status = read(result / "status.json")
+    assert (status["state"], status["kind"], status["members"]) == ("finished", "folds", names)
+    majority = [read(Path("lightning_logs") / name / "report/metrics.json")["baselines"]["majority"] for name in names]
+    assert metrics["baselines"]["majority"] == pytest.approx(np.mean(majority))
+
+
+def test_it_goes_on_where_it_stopped_and_repeats_nothing(
+    frames: Path, called: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["folds", f"--data.root={frames}", *TINY, "--folds=2", "--run=all"]
+    whole = FoldsResult.call
+
+    def stop(self: FoldsResult, command: str, words: Sequence[str], member: str) -> None:
+        if [command, member] == ["test", "all-f2-s0"]:
+            raise KeyboardInterrupt
+        whole(self, command, words, member)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldsResult, "call", stop)
+        assert main(command) == 130
+    assert read(Path("lightning_logs/all/status.json"))["state"] == "interrupted"
+    del called[:]
+    assert main(command) == 0
+    assert called == [["test", "all-f2-s0"]]
+    del called[:]
+    assert main(command) == 0
+    assert called == []
+    line = refused(capsys, *command, "--model.depth=2")
+    assert "was begun with --folds 2" in line
+    assert main([*command[:-2], "--folds=2", "--seeds=2", "--run=all"]) == 0  # more seeds of the same
+    assert called == [[each, name] for name in ("all-f1-s1", "all-f2-s1") for each in ("fit", "test")]
+
+
+def test_what_was_kept_stands_for_the_run(frames: Path, called: list[list[str]]) -> None:
+    command = ["folds", f"--data.root={frames}", *TINY, "--folds=2", "--run=all", "--keep=studies/one"]
+    assert main(command) == 0
+    kept = Path("studies/one/all-f1-s0")
+    assert {path.name for path in kept.iterdir()} == {"config.yaml", "metrics.json", "predictions.csv.gz"}
+    report = Path("lightning_logs/all-f1-s0/report/predictions.csv").read_bytes()
+    assert gzip.decompress((kept / "predictions.csv.gz").read_bytes()) == report
+    before = read(Path("lightning_logs/all/report/metrics.json"))
+    shutil.rmtree("lightning_logs")
+    del called[:]
+    assert main(command) == 0
+    assert called == []
+    after = read(Path("lightning_logs/all/report/metrics.json"))
+    assert {**before, "created": ""} == {**after, "created": ""}
+
+
+def test_the_result_is_a_run_for_showing_and_comparing_but_no_model(
+    frames: Path, called: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["folds", f"--data.root={frames}", *TINY, "--folds=2"]
+    assert main([*command, "--run=one"]) == 0
+    assert main([*command, "--run=two", "--model.lr=0.01"]) == 0
+    capsys.readouterr()
+    assert main(["runs", "compare", "one", "two"]) == 0
+    assert "96 images in 48 groups, scored by both" in capsys.readouterr().out
+    assert main(["runs"]) == main(["runs", "show", "one"]) == 0
+    assert "kind        folds" in capsys.readouterr().out
+    line = refused(capsys, "predict", "--run=one", "--images", str(frames))
+    assert "one is the result of several models; give one of them: one-f1-s0, one-f2-s0" in line
+    picture = str(next(frames.rglob("*.jpg")))
+    assert main(["predict", "--images", picture]) == 0  # the latest finished run is a model
+    assert "two-f2-s0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--folds=1"], "--folds is 1; it has to be at least 2"),
+        (["--seeds=0"], "--seeds is 0; it has to be at least 1"),
+        (["--data.fold=1/5"], "--data.fold is set by folds"),
+        (["--resume=x"], "--resume is set by folds"),
+        (["--config=nowhere.yaml"], "nowhere.yaml does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(
+    called: list[list[str]], capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert said in refused(capsys, "folds", *words)
+    assert called == []
+
+
+@pytest.mark.slow  # four processes
+def test_members_are_processes_of_their_own(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["folds", f"--data.root={frames}", *TINY, "--folds=2", "--run=all"]) == 0
+    assert len(rows(Path("lightning_logs/all/report/predictions.csv"))) == 96
+    assert "ended with status 2; mend what it says" in refused(capsys, "folds", "--model.depth=x", "--run=bad")

@@ -1,0 +1,203 @@
+"""`folds`: every fold and seed, one report over every image. No torch in here: each member is a process of its own."""
+
+import argparse
+import json
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vit_lightning.cli_errors import check_configs
+from vit_lightning.progress import set_up_logging
+from vit_lightning.runs import LOG_FOLDER, now, read_status, run_stem, write_status
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Trains and tests a run a fold and seed, one after another, and reports over every image.
+The same command goes on where it was stopped. All options of fit are taken, too."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what is missing, and writes the result; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="cli.py folds", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--folds", type=int, default=5, help="shares of the data that take turns as the test part")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each fold, with the seeds 0, 1, ...")
+    parser.add_argument("--run", default=None, help="the result's name; left out, the first config's and -folds")
+    parser.add_argument(
+        "--keep", type=Path, help="keep config, metrics and predictions of each member here, compressed"
+    )
+    parser.add_argument("--trainer.default_root_dir", dest="root", default=".", help=argparse.SUPPRESS)
+    options, passed_on = parser.parse_known_args(arguments)
+    set_up_logging()
+    check_configs(passed_on)
+    for name in ("folds", "seeds"):
+        least = 2 if name == "folds" else 1
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} is {getattr(options, name)}; it has to be at least {least}")
+    for word in passed_on:
+        if word.partition("=")[0] in ("--data.fold", "--seed_everything", "--resume", "--ckpt_path"):
+            raise ValueError(f"{word.partition('=')[0]} is set by folds for each member; leave it out")
+    logs = Path(options.root) / LOG_FOLDER
+    name = options.run or f"{run_stem(config_paths(passed_on))}-folds"
+    root = [] if options.root == "." else [f"--trainer.default_root_dir={options.root}"]
+    result = FoldsResult(name, logs, options.folds, options.seeds, (*passed_on, *root), options.keep)
+    return result.run()
+
+
+def config_paths(words: Sequence[str]) -> list[Path]:
+    """The configs that a command line names."""
+    paths = []
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in ("-c", "--config"):
+            paths.append(Path(value if equals else words[place + 1]))
+    return paths
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """The runs of one split's folds, and what they give together.
+
+    Args:
+        name: Of the result; its members are NAME-f1-s0 and so on.
+        logs: The log folder.
+        folds: How many.
+        seeds: How many trainings each.
+        options: Of `fit`, for every member.
+        keep: Where what a finished member leaves is kept, and looked for.
+    """
+
+    name: str
+    logs: Path
+    folds: int
+    seeds: int
+    options: tuple[str, ...]
+    keep: Path | None
+
+    @property
+    def members(self) -> Iterator[tuple[str, int, int]]:
+        """Name, fold and seed of each; all folds of a seed before the next seed."""
+        for seed in range(self.seeds):
+            for fold in range(1, self.folds + 1):
+                yield f"{self.name}-f{fold}-s{seed}", fold, seed
+
+    def run(self) -> int:
+        """Trains and tests what is missing, one after another, and writes the result."""
+        status = self.begin()
+        try:
+            for number, (member, fold, seed) in enumerate(self.members, start=1):
+                if self.source(member) is None:
+                    log.info("%s: member %d of %d", member, number, self.folds * self.seeds)
+                    self.train(member, fold, seed)
+                    if self.keep is not None:
+                        from vit_lightning.evaluation.folds import keep_member
+
+                        keep_member(self.logs / member, self.keep / member)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            write_status(self.folder, status | {"state": "interrupted" if stopped else "failed", "ended": now()})
+            raise
+        metrics = self.report()
+        scores = {"accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"]}
+        told = {"state": "finished", "ended": now(), "test": scores, "data": metrics["data"]}
+        write_status(self.folder, status | told | {"split": {"kind": f"{self.folds} folds"}})
+        return 0
+
+    @property
+    def folder(self) -> Path:
+        """Of the result."""
+        return self.logs / self.name
+
+    def begin(self) -> dict[str, Any]:
+        """Makes the result's folder, or finds the one that was begun with the same options.
+
+        Raises:
+            ValueError: The name is taken, or was begun with other options.
+        """
+        asked = {"folds": self.folds, "seeds": self.seeds, "options": list(self.options)}
+        before = read_status(self.folder / "status.json")
+        if self.folder.exists():
+            if before.get("kind") != "folds":
+                raise ValueError(
+                    f"the run {self.name} exists in {self.logs} and is no result of folds; choose another --run"
+                )
+            # More seeds may be added to what there is.
+            if [before.get(key) for key in ("folds", "options")] != [asked["folds"], asked["options"]]:
+                raise ValueError(
+                    f"{self.name} was begun with --folds {before.get('folds')} {' '.join(before.get('options', []))}; "
+                    "repeat that to go on, or choose another --run"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        status = {"state": "running", "kind": "folds", "started": before.get("started", now()), **asked}
+        status["members"] = [member for member, *_ in self.members]
+        write_status(self.folder, status)
+        return status
+
+    def source(self, member: str) -> Path | None:
+        """The folder with what a finished member leaves: its report, or what was kept of it."""
+        if self.keep is not None and (self.keep / member / "metrics.json").is_file():
+            return self.keep / member
+        report = self.logs / member / "report"
+        finished = read_status(self.logs / member / "status.json").get("state") == "finished"
+        return report if finished and (report / "metrics.json").is_file() else None
+
+    def train(self, member: str, fold: int, seed: int) -> None:
+        """Brings one member to its end: a new run, one that goes on, or a finished one that was not tested.
+
+        Raises:
+            ValueError: It failed; its own line says why.
+        """
+        folder = self.logs / member
+        state = read_status(folder / "status.json").get("state")
+        place = [word for word in self.options if word.startswith("--trainer.default_root_dir")]
+        if state is None:
+            words = [*self.options, f"--data.fold={fold}/{self.folds}", f"--seed_everything={seed}", f"--run={member}"]
+            self.call("fit", words, member)
+        elif state != "finished":
+            self.call("fit", [f"--resume={member}", *place], member)
+        self.call("test", [f"--run={member}", *place], member)
+
+    def call(self, command: str, words: Sequence[str], member: str) -> None:
+        """Runs a command in a process of its own, whose lines are shown as they come.
+
+        Raises:
+            KeyboardInterrupt: It was stopped.
+            ValueError: It failed.
+        """
+        process = subprocess.Popen([sys.executable, "-m", "vit_lightning.cli", command, *words])
+        try:
+            status = process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGTERM)  # Ctrl-C on a terminal has reached it already; SIGTERM has not
+            process.wait()
+            raise
+        if status in (130, 128 + signal.SIGTERM):
+            raise KeyboardInterrupt
+        if status != 0:
+            raise ValueError(
+                f"{command} of {member} ended with status {status}; mend what it says, and repeat the command"
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Writes the result over every image, and says what it is."""
+        from vit_lightning.evaluation.folds import read_member, summarise, write_result
+
+        members = [read_member(name, fold, seed, self.source(name) or Path()) for name, fold, seed in self.members]
+        metrics, _ = summarise(self.name, members)
+        write_result(self.folder / "report", metrics, members)
+        interval, groups = metrics["intervals"]["accuracy"], metrics["groups"]
+        words = "" if interval is None else f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}"
+        log.info(
+            "%d images in %d %s: acc %.4f%s, macro-F1 %.4f",
+            *(metrics["images"], groups["count"], groups["kind"], metrics["accuracy"], words, metrics["macro_f1"]),
+        )
+        if metrics["spread"]["deviation"] is not None:
+            log.info("over %d seeds the deviation of acc is %.4f", self.seeds, metrics["spread"]["deviation"])
+        known = {key: value for key, value in metrics["baselines"].items() if value is not None}
+        log.info("to beat: %s", json.dumps({key: round(value, 4) for key, value in known.items()})[1:-1])
+        log.info("the result is in %s", self.folder / "report")
+        return metrics
