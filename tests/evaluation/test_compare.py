@@ -69,6 +69,23 @@ def test_a_difference_is_the_paired_t_test_over_groups(tmp_path: Path) -> None:
     assert found.real
 
 
+def test_what_the_seeds_of_one_result_say_of_an_image_is_averaged(tmp_path: Path) -> None:
+    one, first, second = case(0.5, 0), case(0.8, 1), case(0.7, 2)
+    write_run(tmp_path, "one", one)
+    write_run(tmp_path, "two", first + second)  # as `folds` writes it: every image once a seed
+    status = {"state": "finished", "kind": "folds", "started": "2026-01-02T00:00:00+00:00"}
+    write_status(tmp_path / "two", status)
+    found = compare_runs("one", "two", tmp_path)
+    hits = [np.array([row[2] == row[3] for row in rows], dtype=float).reshape(10, 20) for rows in (one, first, second)]
+    reference = ttest_1samp(((hits[1] + hits[2]) / 2 - hits[0]).mean(axis=1), 0.0)
+    assert (found.images, found.groups) == (200, 10)
+    assert found.accuracy == pytest.approx((hits[0].mean(), (hits[1].mean() + hits[2].mean()) / 2))
+    assert found.accuracy_difference == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    both = first + second
+    f1 = f1_score([row[2] for row in both], [row[3] for row in both], average="macro")
+    assert found.macro_f1[1] == pytest.approx(f1)
+
+
 def test_the_same_model_twice_does_not_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, "one", case(0.7, 0))
     write_run(tmp_path, "two", case(0.7, 0))

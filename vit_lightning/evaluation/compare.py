@@ -43,10 +43,10 @@ OF_THE_MACHINE = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one experiment said of each image: group, true class and class said, by path."""
+    """What one experiment said of each image: group, true class and the class said by each of its seeds, by path."""
 
     name: str
-    rows: dict[str, tuple[str, str, str]]
+    rows: dict[str, tuple[str, str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,17 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
     """The comparison on these images; those that share a group in either experiment share one here."""
     from vit_lightning.evaluation.metrics import count_said, macro_f1
 
-    names = sorted({name for said in (one, other) for path in paths for name in said.rows[path][1:]})
+    rows = [each.rows[path] for each in (one, other) for path in paths]
+    names = sorted({name for _, label, said in rows for name in (label, *said)})
     place = {name: index for index, name in enumerate(names)}
     groups = joined_groups(*([each.rows[path][0] for path in paths] for each in (one, other)))
     labels = np.array([place[one.rows[path][1]] for path in paths])
-    said = [np.array([place[each.rows[path][2]] for path in paths]) for each in (one, other)]
-    hits = [(labels == each).astype(float) for each in said]
+    # A row a seed; what seeds say of an image is averaged.
+    said = [np.array([[place[name] for name in each.rows[path][2]] for path in paths]).T for each in (one, other)]
+    hits = [(labels == each).mean(axis=0) for each in said]
     images = np.bincount(groups).astype(float)
     found = difference(np.bincount(groups, weights=hits[1] - hits[0]).astype(float), images)
-    counts = [count_said(labels, each, groups, len(names)) for each in said]
+    counts = [np.mean([count_said(labels, seed, groups, len(names)) for seed in each], axis=0) for each in said]
     totals = [each.sum(axis=0) for each in counts]
     f1 = [float(macro_f1(total)) for total in totals]
     f1_interval = None
@@ -182,7 +184,7 @@ def experiment(run: Run, logs: Path) -> Predictions:
             continue
         if without_fold(config) == without_fold(own) and read_metrics(rival).get("part") == "test":
             folds[theirs.number] = rival
-    rows: dict[str, tuple[str, str, str]] = {}
+    rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     for _, each in sorted(folds.items()):
         rows |= read_predictions(each)
     return Predictions(", ".join(each.name for _, each in sorted(folds.items())), rows)
@@ -221,8 +223,8 @@ def without_fold(config: dict[str, Any]) -> dict[str, Any]:
     return {"model": config.get("model"), "data": data, "trainer": trainer, "seed": config.get("seed_everything")}
 
 
-def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
-    """Group, label and class said of each image of `report/predictions.csv`, by path.
+def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Group, label and class said (by each seed) of each image of `report/predictions.csv`, by path.
 
     Raises:
         FileNotFoundError: The run was not tested.
@@ -239,6 +241,10 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {row["path"]: (row["group"], row["label"], row["predicted"]) for row in rows}
+        said: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        for row in rows:
+            before = said.get(row["path"], ("", "", ()))[2]
+            said[row["path"]] = row["group"], row["label"], (*before, row["predicted"])
+        return said
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error
