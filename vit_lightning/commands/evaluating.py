@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_lightning.commands.model_command import ModelCommand
+from vit_lightning.commands.seen import Seen, look_back
 from vit_lightning.hardware import device_name
 from vit_lightning.runs import find_checkpoint
 
@@ -52,20 +53,26 @@ class EvaluationCommand(ModelCommand):
             )
 
 
-def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -> None:
-    """Runs one evaluation and prints its scores as one line.
+def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -> Seen:
+    """Runs one evaluation and prints its scores as one line, and before it how many of the images trained the weights.
 
     Args:
         command: Its data is split.
         part: What is scored, in words.
         evaluate: The Trainer's `validate` or `test`.
 
+    Returns:
+        What the weights have seen of the part.
+
     Raises:
-        ValueError: There is nothing to score.
+        ValueError: There is nothing to score, or the weights have seen some of it and `--allow_seen` does not allow it.
     """
     images = len(command.datamodule.used_split.part(part))
     if not images:
         raise ValueError("the run's split holds no image out: there is nothing to score it on; give --data.split")
+    seen = look_back(command.datamodule.used_split, part, Path(command.options.ckpt_path))
+    if not command.options.allow_seen:
+        seen.refuse("score others, such as the run's own held-out images (leave --data.split out)")
     log.info("%s on %s", command.checkpoint_words, device_name(command.trainer))
     scores = evaluate(command.model, datamodule=command.datamodule, ckpt_path=command.options.ckpt_path, verbose=False)
     if not scores:
@@ -73,3 +80,5 @@ def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -
     values = {name.partition("/")[2]: value for name, value in scores[0].items()}
     text = " ".join(f"{name} {values[name]:.4f}" for name in ("acc", "f1", "loss"))
     log.info("%s images %d: %s", part, images, text)
+    seen.tell()
+    return seen

@@ -25,6 +25,7 @@ from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
 from vit_lightning.commands.resuming import check_resumed, latest_checkpoint
 from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
+from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back, run_of
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import check_compiler, device_name
 from vit_lightning.progress import log_to
@@ -54,15 +55,17 @@ class Fit(ModelCommand):
         self.folder: RunFolder | None = None  # None in further processes, and for a trial without a record
         self.history: History | None = None
         self.baselines: Baselines | None = None
+        self.seen: Seen | None = None  # of the images that validate; None where it starts from no other run
         super().__init__(arguments)
 
     def add_options(self, parser: LightningArgumentParser) -> None:
-        """--run, --resume and --ckpt_path."""
+        """--run, --resume, --ckpt_path and --allow_seen."""
         parser.add_argument("--run", type=str, default=None, help="The new run's name; left out, it is made up.")
         text = "The run that goes on, in its folder and from its last checkpoint: a name or a folder."
         parser.add_argument("--resume", type=str, default=None, help=text)
         text = "A checkpoint from which a new run goes on, with its optimizer and its schedule."
         parser.add_argument("--ckpt_path", type=str, default=None, help=text)
+        add_allow_seen(parser)
 
     # What it goes on from
 
@@ -142,12 +145,30 @@ class Fit(ModelCommand):
             return
         self.datamodule.prepare_data()
         self.datamodule.arrange("fit")
+        if self.resumed is None and self.start is not None:
+            self.look_back(self.start)
         if self.resumed is not None:
             self.folder = RunFolder(self.resumed.folder, new=False)
         else:
             configs = [Path(str(path)) for path in self.options.config or []]
             self.folder = make_run_folder(self.logs, self.options.run, configs)
         self.run_folder = self.folder.path
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint of another run whose weights this one starts from, if any."""
+        start = self.options.ckpt_path if self.resumed is None else None
+        start = start or self.options.model.init_from
+        return None if start is None else Path(start)
+
+    def look_back(self, start: Path) -> None:
+        """Refuses to hold images out that the weights to start from were trained on."""
+        split = self.datamodule.used_split
+        held = [look_back(split, part, start) for part in ("val", "test") if split.part(part)]
+        if not self.options.allow_seen:
+            for seen in held:
+                seen.refuse(f"split as that run did, with --data.split {(run_of(start) or Path()) / 'split.csv'}")
+        self.seen = held[0] if held else None
 
     def close_folder(self) -> None:
         """Lets go of the run's folder."""
@@ -191,7 +212,7 @@ class Fit(ModelCommand):
         """Writes config, split and classes into the run's folder."""
         assert self.folder is not None, "the first process opened it"
         config = self.options.clone()
-        for key in ("config", "run", "resume", "ckpt_path", "help_all"):
+        for key in ("config", "run", "resume", "ckpt_path", "allow_seen", "help_all"):
             config.pop(key, None)
         self.folder.describe(self.parser.dump(config, skip_unset=False), self.datamodule.used_split)
 
@@ -225,7 +246,9 @@ class Fit(ModelCommand):
         name = split.root.resolve().name if self.datamodule.source == "folder" else self.datamodule.source
         return {
             "data": {"name": name, "id": split.data_id, "root": str(split.root)},
-            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
+            "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
+            "ancestors": lineage(self.start) if self.start is not None else [],
+            **({"seen": self.seen.record()} if self.seen is not None else {}),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 
@@ -263,6 +286,8 @@ class Fit(ModelCommand):
             log.info("%s %s in %s", verb, self.run_folder.name, self.run_folder)
             log.info("data %s", self.datamodule.used_split.root)
             log.info(self.datamodule.used_split.describe())
+            if self.seen is not None:
+                self.seen.tell()
         if self.baselines is not None:
             self.baselines.tell(log)
             for logger in self.trainer.loggers:

@@ -3,14 +3,18 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_lightning.callbacks.outputs import HeldOutOutputs
 from vit_lightning.commands.evaluating import EvaluationCommand, score
+from vit_lightning.commands.external import external_split, is_external
 from vit_lightning.commands.model_command import run_command
+from vit_lightning.commands.resuming import absolute
+from vit_lightning.commands.seen import Seen, add_allow_seen
+from vit_lightning.data.splitting import Split
 from vit_lightning.files import check_folder
 from vit_lightning.runs import read_status
 
@@ -23,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Test(EvaluationCommand):
-    """Scores the test images, or the validation images where the split has no test part."""
+    """Scores the test images, or the validation images where the split has no test part; of another set, all images."""
 
     name = "test"
     purpose = "Scores a run on images that it has not seen, and writes a report."
@@ -34,10 +38,11 @@ class Test(EvaluationCommand):
         super().__init__(arguments)
 
     def add_options(self, parser: LightningArgumentParser) -> None:
-        """--run and --output."""
+        """--run, --output and --allow_seen."""
         super().add_options(parser)
-        text = "The report's folder; left out, report/ in the run's folder."
+        text = "The report's folder; left out, report/ in the run's folder, or report-NAME/ of other images there."
         parser.add_argument("--output", type=str, default=None, help=text)
+        add_allow_seen(parser)
 
     def own_callbacks(self) -> list[Callback]:
         """Keeps the logits."""
@@ -49,6 +54,27 @@ class Test(EvaluationCommand):
         if self.options.output:
             return Path(self.options.output).expanduser()
         return (self.run_folder or Path()) / "report"
+
+    @property
+    def run_status(self) -> dict[str, Any]:
+        """What the run's `status.json` says; nothing for a checkpoint by itself."""
+        return {} if self.run_folder is None else read_status(self.run_folder / "status.json")
+
+    def load_split(self, stage: str) -> None:
+        """As all commands do; but where `--data.root` is another set than the run's, its images are all held out."""
+        data = self.datamodule
+        if self.run_folder is not None and data.settings.split == absolute(str(self.run_folder / "split.csv")):
+            root = data.locate()
+            if is_external(root, self.run_folder, data.settings):
+                kind = self.run_status.get("split", {}).get("kind", "")
+                data.used_split = external_split(root, data.settings, kind)
+                log.info("%s is another set than the run's: all of it is scored", root)
+        super().load_split(stage)
+
+    def is_own(self, split: Split) -> bool:
+        """Whether a split is the one that the run was trained on, so that the report is the run's own."""
+        own = self.run_status.get("split", {}).get("id")
+        return self.run_folder is None or (split.id == own if own is not None else split.kind == "csv")
 
     def execute(self) -> int:
         """Prints the scores and writes the report."""
@@ -63,20 +89,18 @@ class Test(EvaluationCommand):
             self.trainer.validate(
                 self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path, verbose=False
             )
-        score(self, part, self.trainer.test)
+        seen = score(self, part, self.trainer.test)
         if part == "val":
             self.outputs.logits["val"] = self.outputs.logits.pop("test")
         if self.trainer.is_global_zero:
-            self.report(part)
+            self.report(part, seen)
         return 0
 
-    def report(self, part: Literal["val", "test"]) -> None:
+    def report(self, part: Literal["val", "test"], seen: Seen) -> None:
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
 
-        split, status = self.datamodule.used_split, {}
-        if self.run_folder is not None:
-            status = read_status(self.run_folder / "status.json")
+        split, status, folder = self.datamodule.used_split, self.run_status, self.report_folder
         if len(self.outputs.logits[part]) < len(split.part(part)):
             log.warning("no report: trainer.limit_test_batches left images out")
             return
@@ -88,11 +112,15 @@ class Test(EvaluationCommand):
         name = split.root.name
         if status.get("split", {}).get("id") == split.id:
             split, name = split.made_as(status["split"]["kind"]), status.get("data", {}).get("name", name)
+        elif not self.is_own(split) and not self.options.output:
+            what = f"{name}-{split.data_id[:6]}" if split.kind == "external" else f"{split.kind}-{split.id[:6]}"
+            folder = folder.with_name(f"report-{what}")  # the run's own stays: `runs` and `runs compare` go by it
         checkpoint = Path(self.options.ckpt_path)
         facts = {
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
             "data": {"name": name, "id": split.data_id, "root": str(split.root)},
             "split": {"kind": split.kind, "id": split.id, **split.sizes()},
+            "seen": seen.record(),
         }
-        assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=self.report_folder)
+        assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=folder)

@@ -127,6 +127,11 @@ class ImageDataModule(LightningDataModule):
         assert self._used_split is not None, "`arrange` comes first"
         return self._used_split
 
+    @used_split.setter
+    def used_split(self, split: Split) -> None:
+        """Takes a split that was made elsewhere in the place of `arrange`'s."""
+        self._used_split = split
+
     # Three steps, since Lightning does the first in one process of a node and the second in all of them, and since a
     # command wants to refuse a mistaken split before it makes a run's folder, which minutes of decoding come after:
     # `prepare_data` leaves files, `arrange` sets the split, `setup` is `arrange` and decodes.

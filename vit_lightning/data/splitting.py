@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,6 +104,16 @@ class Split:
     def id(self) -> str:
         """Twelve hexadecimal digits that two equal splits share."""
         return digest(f"{sample.path}\t{sample.label}\t{sample.split}" for sample in self.samples)
+
+    @property
+    def family(self) -> str:
+        """Twelve digits that the folds of one split share; the split's `id` where it is no fold."""
+        fold = self.settings.fold
+        if fold is None:
+            return self.id
+        apart = ("fold", "on_error", "cache", "cache_dir")
+        told = [f"{field.name}\t{getattr(self.settings, field.name)}" for field in fields(self.settings)]
+        return digest([self.data_id, str(fold.of), *(line for line in told if line.partition("\t")[0] not in apart)])
 
     @property
     def name(self) -> str:
