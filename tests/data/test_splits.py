@@ -114,16 +114,16 @@ def test_blocks_are_held_out_whole(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("guard", [0, 1, 3, 9])
-def test_guard_frames_leave_training_and_nothing_else(seed: int, guard: int) -> None:
+def test_guard_frames_leave_training_and_validation_and_never_the_test_part(seed: int, guard: int) -> None:
     settings = {"val_fraction": 0.1, "test_fraction": 0.2, "block_length": 10, "seed": seed}
     samples = film("ab" * 100)
     whole = split_blocks(samples, guard=0, **settings)  # type: ignore[arg-type]  # settings of many types
     found = split_blocks(samples, guard=guard, **settings)  # type: ignore[arg-type]  # settings of many types
-    for part in ("val", "test"):
-        assert in_part(found, part) == in_part(whole, part)
-    held = in_part(whole, "val") | in_part(whole, "test")
-    near = {number for number in in_part(whole, "train") if any(abs(number - other) <= guard for other in held)}
-    assert in_part(found, "train") == in_part(whole, "train") - near
+    assert in_part(found, "test") == in_part(whole, "test")
+    held = {"val": in_part(whole, "test"), "train": in_part(whole, "val") | in_part(whole, "test")}
+    for part, others in held.items():
+        near = {number for number in in_part(whole, part) if any(abs(number - other) <= guard for other in others)}
+        assert in_part(found, part) == in_part(whole, part) - near
 
 
 def test_a_hand_worked_guard() -> None:
@@ -132,6 +132,33 @@ def test_a_hand_worked_guard() -> None:
     assert in_part(found, "val") == {first, first + 1, first + 2, first + 3}
     dropped = set(range(20)) - in_part(found, "val") - in_part(found, "train")
     assert dropped == {first - 2, first - 1, first + 4, first + 5} & set(range(20))
+
+
+def test_a_hand_worked_guard_between_validation_and_test(told: list[tuple[str, str]]) -> None:
+    """Four blocks, of which this seed holds the last two out."""
+    settings = {"val_fraction": 0.25, "test_fraction": 0.25, "block_length": 4, "seed": 10}
+    found = split_blocks(film("abab" * 4), guard=1, **settings)  # type: ignore[arg-type]  # settings of many types
+    assert in_part(found, "test") == {12, 13, 14, 15}
+    assert in_part(found, "val") == {8, 9, 10}
+    assert in_part(found, "train") == {0, 1, 2, 3, 4, 5, 6}
+    assert told == [("INFO", "1 validation frames are within guard 1 of a test block: they do not validate")]
+    split_blocks(film("abab" * 4), guard=1, tell=False, **settings)  # type: ignore[arg-type]  # settings of many types
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_the_guard_stands_between_validation_and_the_test_part_of_a_fold(number: int) -> None:
+    settings = {"val_fraction": 0.5, "test_fraction": 0.0, "block_length": 10, "guard": 3, "seed": 0}
+    found = split_blocks(film("ab" * 100), fold=Fold(number, 5), **settings)  # type: ignore[arg-type]  # as above
+    assert len(in_part(found, "test")) == 40
+    assert min(abs(one - other) for one in in_part(found, "val") for other in in_part(found, "test")) > 3
+
+
+def test_a_guard_that_leaves_nothing_to_validate_on_is_refused() -> None:
+    settings = {"val_fraction": 0.25, "test_fraction": 0.25, "block_length": 4, "seed": 10}
+    words = "guard 4 leaves no frame to validate on; lower it below block_length 4"
+    with pytest.raises(ValueError, match=words):
+        split_blocks(film("abab" * 4), guard=4, **settings)  # type: ignore[arg-type]  # settings of many types
 
 
 def test_gaps_between_frame_numbers_belong_to_their_blocks() -> None:
@@ -502,8 +529,16 @@ def test_repeats_go_with_their_neighbours() -> None:
     kept = drop_repeats(samples, ["a/f4.jpg"], guard=2)
     assert in_part(kept, "train") == {0, 1, 7, 8}
     assert in_part(kept, "val") == {9}
-    with pytest.raises(ValueError, match="every training image repeats a held-out one"):
+    with pytest.raises(ValueError, match="every training image repeats a held-out one, or is within guard 0 of one"):
         drop_repeats(samples, [sample.path for sample in samples], guard=0)
+
+
+def test_validation_frames_that_repeat_test_ones_go_with_their_neighbours() -> None:
+    samples = [Sample(f"a/f{k}.jpg", "a", "train" if k < 3 else "val" if k < 9 else "test") for k in range(10)]
+    kept = drop_repeats(samples, ["a/f4.jpg"], guard=2, part="val")
+    assert [in_part(kept, part) for part in ("train", "val", "test")] == [{0, 1, 2}, {7, 8}, {9}]
+    with pytest.raises(ValueError, match=r"every validation image repeats a test one.*; .* If not, lower data\.guard"):
+        drop_repeats(samples, ["a/f5.jpg"], guard=3, part="val")
 
 
 def test_groups_are_written_and_read(tmp_path: Path) -> None:

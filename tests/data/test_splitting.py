@@ -260,6 +260,26 @@ def test_a_clip_that_comes_again_does_not_train_where_it_is_held_out(root: Path)
     assert repeat in {sample.number for sample in without.part("train")}
 
 
+def test_a_clip_that_comes_again_does_not_validate_where_it_is_tested(root: Path, told: list[tuple[str, str]]) -> None:
+    paths = {int(path.stem[5:]): path for path in root.rglob("*.png")}
+    settings: dict[str, Any] = {"split": "blocks", "val_fraction": 0.2, "test_fraction": 0.2, "block_length": 6}
+    draw_noise(root, {path: number for number, path in paths.items()})
+    before = split_of(root, guard=1, **settings)
+    told.clear()
+    tested, validated = ([sample.number or 0 for sample in before.part(part)] for part in ("test", "val"))
+    repeat = next(number for number in validated if {number - 1, number + 1} <= set(validated))
+    draw_noise(root, {paths[repeat]: tested[0]})  # the test frame once more
+
+    used = split_of(root, guard=1, **settings)
+    assert used.part("test") == before.part("test")
+    kept = {sample.number for sample in used.part("val")}
+    assert set(validated) - kept == {repeat - 1, repeat, repeat + 1}
+    path = paths[repeat].relative_to(root).as_posix()
+    text = f"1 validation frames repeat a test one, such as {path}: with those around them, 3 do not validate"
+    assert ("INFO", text) in told
+    assert repeat in {sample.number for sample in split_of(root, guard=0, **settings).part("val")}
+
+
 def test_groups_by_duplicates_hold_what_looks_alike_together(root: Path) -> None:
     paths = sorted(root.rglob("*.png"))
     draw_noise(root, {path: index // 3 for index, path in enumerate(paths)})

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -92,25 +93,30 @@ def split_blocks(
     guard: int,
     seed: int,
     fold: Fold | None = None,
+    tell: bool = True,
 ) -> list[Sample]:
-    """Runs of `block_length` frame numbers held out whole; training frames within `guard` of one are dropped.
+    """Runs of `block_length` frame numbers held out whole, with frames that belong to no part around them.
+
+    Training frames within `guard` of a held-out block are dropped, and validation frames within it of a test block:
+    what chooses an epoch must not have seen what the score is of. The test part is whole.
 
     Args:
         samples: Images whose names end in their frame number.
         val_fraction: Share of the blocks that validate.
         test_fraction: Share of the blocks that test.
         block_length: Frames in a block.
-        guard: Frames on either side of a held-out block that do not train.
+        guard: Frames on either side of a held-out block that do not train, and of a test block that do not validate.
         seed: Of the draw; see `hold_out`.
         fold: The share of the blocks that tests instead.
+        tell: Whether repeated numbers, and validation frames that are dropped, are told of.
 
     Returns:
         The samples with their parts and blocks; the guard frames are left out.
 
     Raises:
-        ValueError: A name without a number, or too few blocks for the fractions.
+        ValueError: A name without a number, too few blocks for the fractions, or a part that the guard leaves empty.
     """
-    frame = frame_numbers(samples)
+    frame = frame_numbers(samples, tell=tell)
     samples = [
         replace(sample, group=str(number // block_length)) for sample, number in zip(samples, frame, strict=True)
     ]
@@ -123,18 +129,24 @@ def split_blocks(
         what=f"blocks of {block_length} frames",
         instead="lower block_length or the fractions",
     )
-    near_held = np.zeros(len(samples), dtype=bool)
-    for block in {int(sample.group) for sample in held if sample.split != "train"}:
+    near = {part: np.zeros(len(samples), dtype=bool) for part in ("val", "test")}
+    for part, block in {(sample.split, int(sample.group)) for sample in held if sample.split != "train"}:
         first = block * block_length
-        near_held |= (frame >= first - guard) & (frame < first + block_length + guard)
-    kept = [sample for sample, near in zip(held, near_held, strict=True) if sample.split != "train" or not near]
-    if not any(sample.split == "train" for sample in kept):
-        raise ValueError(f"guard {guard} leaves no frame to train on; lower it below block_length {block_length}")
+        near[part] |= (frame >= first - guard) & (frame < first + block_length + guard)
+    dropped = {"train": near["val"] | near["test"], "val": near["test"], "test": np.zeros(len(samples), dtype=bool)}
+    kept = [sample for index, sample in enumerate(held) if not dropped[sample.split][index]]
+    before, after = Counter(sample.split for sample in held), Counter(sample.split for sample in kept)
+    for part, deed in (("train", "train"), ("val", "validate")):
+        if before[part] and not after[part]:
+            raise ValueError(f"guard {guard} leaves no frame to {deed} on; lower it below block_length {block_length}")
+    if tell and before["val"] > after["val"]:
+        lost = before["val"] - after["val"]
+        log.info("%d validation frames are within guard %d of a test block: they do not validate", lost, guard)
     return kept
 
 
-def frame_numbers(samples: list[Sample]) -> npt.NDArray[np.int64]:
-    """The frame number of each sample, with a warning where two have the same.
+def frame_numbers(samples: list[Sample], *, tell: bool = True) -> npt.NDArray[np.int64]:
+    """The frame number of each sample; with `tell`, a warning where two have the same.
 
     Raises:
         ValueError: A name has none.
@@ -148,7 +160,7 @@ def frame_numbers(samples: list[Sample]) -> npt.NDArray[np.int64]:
             )
         numbers.append(sample.number)
     repeated = next((number for number, count in Counter(numbers).items() if count > 1), None)
-    if repeated is not None:
+    if tell and repeated is not None:
         first, second = [sample.path for sample, number in zip(samples, numbers, strict=True) if number == repeated][:2]
         log.warning(
             "frame numbers repeat (%s, %s): blocks takes the files for one video, and holds the same numbers of each "
@@ -293,27 +305,33 @@ def groups_of_table(samples: list[Sample], path: Path, column: str) -> list[Samp
     return [replace(sample, group=groups[sample.path]) for sample in samples]
 
 
-def drop_repeats(samples: list[Sample], repeated: Iterable[str], *, guard: int) -> list[Sample]:
-    """The samples without training images that repeat a held-out one, and without their neighbours by number.
+def drop_repeats(
+    samples: list[Sample], repeated: Iterable[str], *, guard: int, part: Literal["train", "val"] = "train"
+) -> list[Sample]:
+    """The samples without a part's images that repeat held-out ones, and without their neighbours by number.
 
     Args:
         samples: The split.
-        repeated: Paths of training images that are near-duplicates of held-out ones.
+        repeated: Paths of the part's images that are near-duplicates: training ones of held-out ones, validation ones
+            of test ones.
         guard: So many frame numbers on either side of each go, too.
+        part: The part that loses them.
 
     Raises:
-        ValueError: None is left to train on.
+        ValueError: None is left in the part.
     """
     names = set(repeated)
     numbers = {sample.number for sample in samples if sample.path in names}
     near = {number + offset for number in numbers if number is not None for offset in range(-guard, guard + 1)}
     kept = [
-        sample
-        for sample in samples
-        if sample.split != "train" or (sample.path not in names and sample.number not in near)
+        sample for sample in samples if sample.split != part or (sample.path not in names and sample.number not in near)
     ]
-    if not any(sample.split == "train" for sample in kept):
-        raise ValueError("every training image repeats a held-out one; is the same video in the folder twice?")
+    if not any(sample.split == part for sample in kept):
+        own, other = ("training", "held-out") if part == "train" else ("validation", "test")
+        raise ValueError(
+            f"every {own} image repeats a {other} one, or is within guard {guard} of one that does; is the same video "
+            "in the folder twice? If not, lower data.guard"
+        )
     return kept
 
 

@@ -265,8 +265,11 @@ def find_unreadable(samples: Sequence[Sample], root: Path, settings: SplitSettin
     return scan.unreadable
 
 
-def divide(samples: list[Sample], kind: str, root: Path, settings: SplitSettings) -> list[Sample]:
-    """Gives every sample its part by the kind of split, then takes the subset; those of a file have theirs already."""
+def divide(samples: list[Sample], kind: str, root: Path, settings: SplitSettings, *, tell: bool = True) -> list[Sample]:
+    """Gives every sample its part by the kind of split, then takes the subset; those of a file have theirs already.
+
+    With `tell`, it is said what the split of blocks drops.
+    """
     fractions = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     seed, fold = settings.seed, settings.fold
     if kind == "folders":
@@ -274,11 +277,10 @@ def divide(samples: list[Sample], kind: str, root: Path, settings: SplitSettings
     elif kind == "random":
         samples = split_random(samples, **fractions, seed=seed, fold=fold)
     elif kind == "blocks":
-        samples = split_blocks(
-            samples, **fractions, block_length=settings.block_length, guard=settings.guard, seed=seed, fold=fold
-        )
-        if settings.guard > 0:
-            samples = without_repeats(samples, root, settings)
+        length, guard = settings.block_length, settings.guard
+        samples = split_blocks(samples, **fractions, block_length=length, guard=guard, seed=seed, fold=fold, tell=tell)
+        if guard > 0 and any(sample.split != "train" for sample in samples):
+            samples = without_repeats(samples, root, settings, tell=tell)
     elif kind == "groups":
         samples = hold_out(
             grouped(samples, root, settings),
@@ -302,27 +304,34 @@ def grouped(samples: list[Sample], root: Path, settings: SplitSettings) -> list[
     return [replace(sample, group=str(group)) for sample, group in zip(samples, groups, strict=True)]
 
 
-def without_repeats(samples: list[Sample], root: Path, settings: SplitSettings) -> list[Sample]:
-    """The samples without training frames that repeat a held-out one, and without `guard` frames around those."""
-    train = [sample for sample in samples if sample.split == "train"]
-    held = [sample for sample in samples if sample.split != "train"]
-    if not held:
-        return samples
-    pairs = distances(
-        thumbnails_of(train, root, settings), thumbnails_of(held, root, settings), "looking for repeated frames"
+def without_repeats(samples: list[Sample], root: Path, settings: SplitSettings, *, tell: bool) -> list[Sample]:
+    """The samples without frames that show once more what is held out from them, and without `guard` around those.
+
+    First validation frames that repeat a test one go, then training frames that repeat one of those left. With `tell`,
+    it is said how many.
+    """
+    parts: tuple[tuple[Literal["val", "train"], str, str], ...] = (
+        ("val", "validation frames repeat a test one", "validate"),
+        ("train", "training frames repeat a held-out one", "train"),
     )
-    repeats = np.concatenate([near.any(axis=1) for _, _, near in pairs])
-    if not repeats.any():
-        return samples
-    names = [sample.path for sample, repeat in zip(train, repeats, strict=True) if repeat]
-    kept = drop_repeats(samples, names, guard=settings.guard)
-    log.info(
-        "%d training frames repeat a held-out one, such as %s: with those around them, %d do not train",
-        len(names),
-        names[0],
-        len(samples) - len(kept),
-    )
-    return kept
+    thumbnails = dict(zip((each.path for each in samples), thumbnails_of(samples, root, settings), strict=True))
+    for part, found, deed in parts:
+        own = [sample.path for sample in samples if sample.split == part]
+        held = [sample.path for sample in samples if sample.split not in ("train", part)]
+        if not own or not held:
+            continue
+        some, others = (np.stack([thumbnails[path] for path in paths]) for paths in (own, held))
+        pairs = distances(some, others, f"looking for repeated frames in {part}")
+        repeats = np.concatenate([near.any(axis=1) for _, _, near in pairs])
+        if not repeats.any():
+            continue
+        names = [path for path, repeat in zip(own, repeats, strict=True) if repeat]
+        kept = drop_repeats(samples, names, guard=settings.guard, part=part)
+        if tell:
+            text = "%d %s, such as %s: with those around them, %d do not %s"
+            log.info(text, len(names), found, names[0], len(samples) - len(kept), deed)
+        samples = kept
+    return samples
 
 
 def thumbnails_of(samples: Sequence[Sample], root: Path, settings: SplitSettings) -> Thumbnails:
