@@ -1,6 +1,7 @@
 """Intervals: scipy's, hand-worked cases, and how often they hold the truth."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -153,6 +154,15 @@ def test_the_smallest_difference_that_is_found_and_how_many_groups_it_takes() ->
     assert power(with_error(0.02 * math.sqrt(8 / (needed - 1)), needed - 1), 0.02) < 0.8
     assert least_found(with_error(0.0, 8)) == 0.0
     assert (power(with_error(0.0, 8), 0.1), power(with_error(0.0, 8), 0.0)) == (1.0, 0.0)
+
+
+def test_many_groups_are_counted_at_once() -> None:
+    """A small gain among groups that differ a lot takes thousands: 40 * (0.3 / 0.05)^2 * (1.96 + 0.84)^2."""
+    began = time.perf_counter()
+    assert groups_for(with_error(0.3, 40), 0.05) == pytest.approx(40 * 36 * 2.8016**2, rel=0.005)
+    few, many = (power(with_error(0.02, groups), 0.05) for groups in (500, 502))  # on either side of the change
+    assert few == pytest.approx(many, abs=0.003)
+    assert time.perf_counter() - began < 5
 
 
 def test_five_groups_never_find_anything() -> None:

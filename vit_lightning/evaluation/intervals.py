@@ -12,6 +12,9 @@ LEVEL = 0.95
 #: With fewer groups than these are worth there is no interval: nearly all images are of one group.
 LEAST_GROUPS = 1.5
 
+#: With more degrees of freedom t is as good as normal, and scipy's noncentral t may take minutes.
+MANY_DEGREES = 500
+
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -183,7 +186,7 @@ def power(found: Difference, gain: float, groups: int | None = None, level: floa
         groups: Over how many groups like its own; left out, over its own.
         level: Of confidence.
     """
-    from scipy.stats import nct
+    from scipy.stats import nct, norm
 
     groups = groups or found.groups
     if least_p(groups) >= 1 - level:
@@ -193,6 +196,8 @@ def power(found: Difference, gain: float, groups: int | None = None, level: floa
     times = groups / found.groups
     limit, degrees = float(t_quantile(found.worth * times, level)), found.worth * times - 1
     shift = abs(gain) / found.error * math.sqrt(times)
+    if degrees > MANY_DEGREES:
+        return float(norm.sf(limit - shift) + norm.cdf(-limit - shift))
     wrong_way = np.nan_to_num(nct.cdf(-limit, degrees, shift))  # scipy has no number where it is nearly 0
     return float(nct.sf(limit, degrees, shift) + wrong_way)
 
