@@ -23,6 +23,7 @@ def logs(tmp_path: Path) -> Path:
 def narrow_console(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal has 80 columns."""
     monkeypatch.setattr("rich._console", Console(width=80))
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def make_run(logs: Path, name: str, *, checkpoints: tuple[str, ...] = ("best", "last"), **status: object) -> Path:
@@ -35,9 +36,17 @@ def make_run(logs: Path, name: str, *, checkpoints: tuple[str, ...] = ("best", "
     return folder
 
 
-def scored(accuracy: float | None, data: str = "frames", split: str = "blocks") -> dict[str, Any]:
+def scored(accuracy: float | None, data: str = "frames", split: str = "blocks", **identity: str) -> dict[str, Any]:
+    """What a status says of scores; `identity` is the split's `id` or `family`."""
     best = {} if accuracy is None else {"best": {"epoch": 3, "val/acc": accuracy}}
-    return {"data": {"id": data, "name": data}, "split": {"kind": split}, **best}
+    return {"data": {"id": data, "name": data}, "split": {"kind": split, **identity}, **best}
+
+
+def put_report(folder: Path, accuracy: float, split: str | None, part: str = "test") -> None:
+    """Puts the report of a test on a split there."""
+    (folder / "report").mkdir()
+    told = {"split": {"id": split}, "part": part, "accuracy": accuracy}
+    (folder / "report" / "metrics.json").write_text(json.dumps(told))
 
 
 def at(hour: int) -> str:
@@ -183,13 +192,32 @@ def test_best_is_the_best_of_the_latest_run_s_kind(logs: Path) -> None:
     assert words == "good (the best of 3), best.ckpt"
 
 
-def test_runs_compare_by_data_and_kind_of_split() -> None:
-    one = Run(Path("a"), {"data": {"id": "x", "name": "frames"}, "split": {"kind": "blocks", "id": "s1"}})
-    same = Run(Path("b"), {"data": {"id": "x", "name": "copy"}, "split": {"kind": "blocks", "id": "s2"}})
-    data = Run(Path("c"), {"data": {"id": "y", "name": "frames"}, "split": {"kind": "blocks", "id": "s1"}})
-    split = Run(Path("d"), {"data": {"id": "x", "name": "frames"}, "split": {"kind": "random", "id": "s1"}})
-    assert one.comparable == same.comparable
-    assert len({run.comparable for run in (one, data, split, Run(Path("e"), {}))}) == 4
+def test_best_is_of_the_latest_run_s_own_split_and_never_one_that_may_have_seen_it(logs: Path) -> None:
+    make_run(logs, "small-blocks", started=at(1), **scored(0.9, id="two"))  # a split of the same kind, but easier
+    make_run(logs, "seen", started=at(2), seen={"seen": 3}, **scored(0.8, id="one"))
+    make_run(logs, "unknown", started=at(3), seen={"seen": 0, "unknown": ["x.ckpt"]}, **scored(0.7, id="one"))
+    make_run(logs, "further", started=at(4), seen={"seen": 0, "unknown": []}, **scored(0.6, id="one"))
+    make_run(logs, "latest", started=at(5), **scored(0.5, id="one"))
+    path, words = find_checkpoint("best", logs)
+    assert path == logs / "further" / "checkpoints" / "best.ckpt"
+    assert words == "further (the best of 2), best.ckpt"
+
+
+def test_where_no_run_can_be_ranked_there_is_no_best(logs: Path) -> None:
+    make_run(logs, "seen", seen={"seen": 3}, **scored(0.8, id="one"))
+    with pytest.raises(FileNotFoundError, match=r"no run on the split of seen can be ranked: .*; name one with --run"):
+        find_checkpoint("best", logs)
+
+
+def test_runs_compare_by_data_and_the_split_itself() -> None:
+    def of(data: str, **split: str) -> Run:
+        return Run(Path("a"), {"data": {"id": data}, "split": {"kind": "blocks"} | split})
+
+    assert of("x", id="s1").comparable == of("x", id="s1").comparable
+    assert of("x", id="f1", family="f").comparable == of("x", id="f2", family="f").comparable  # folds of one split
+    assert of("x").comparable == of("x").comparable  # old runs
+    apart = (of("x", id="s1"), of("x", id="s2"), of("y", id="s1"), of("x"), of("x", kind="random"), Run(Path("e"), {}))
+    assert len({run.comparable for run in apart}) == len(apart)
 
 
 @pytest.mark.parametrize("run", [None, "best"])
@@ -274,7 +302,69 @@ def printed(logs: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_the_table_shows_what_a_run_did(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(logs, "demo-001", epochs=7, max_epochs=15, **scored(0.87654), started="2025-06-01T12:34:56+00:00")
     (row,) = [line for line in printed(logs, capsys) if "demo-001" in line]
-    assert row.split() == ["demo-001", "finished", "frames", "blocks", "7/15", "0.8765", "06-01", "12:34"]
+    assert row.split() == ["demo-001", "finished", "7/15", "0.8765", "06-01", "12:34"]
+
+
+def test_a_section_says_which_split_and_how_many_images(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = scored(0.9, id="0123456789ab")
+    status["split"] |= {"train": 1000, "val": 50, "test": 60}
+    make_run(logs, "a", **status)
+    make_run(logs, "b", **scored(0.95, id="ba9876543210"))
+    titles = [line for line in printed(logs, capsys)[1:] if line and "finished" not in line]
+    assert sorted(titles) == ["frames, blocks 012345: train 1,000, val 50, test 60", "frames, blocks ba9876"]
+
+
+def test_folds_of_one_split_share_a_section(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for fold in "12":
+        make_run(logs, f"fold-{fold}", **scored(0.9, id=f"fold{fold}", family="f0f0f0f0f0f0"))
+    whole = scored(None, split="2 folds", family="f0f0f0f0f0f0")
+    make_run(logs, "whole", kind="folds", test={"accuracy": 0.61234}, **whole)
+    _, _, title, *rows = printed(logs, capsys)
+    assert title == "frames, blocks f0f0f0: several folds"
+    assert {row.split()[0] for row in rows} == {"fold-1", "fold-2", "whole"}
+    (row,) = [row for row in rows if row.startswith("whole")]
+    assert row.split() == ["whole", "finished", "0.6123", "06-01", "12:00"]
+
+
+def test_test_scores_stand_beside_where_they_are_of_the_run_s_own_test_part(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, split, part in (("own", "one", "test"), ("other", "two", "test"), ("val", "one", "val")):
+        put_report(make_run(logs, name, **scored(0.5, id="one")), 0.43219, split, part)
+    rows = {line.split()[0]: line.split()[3:5] for line in printed(logs, capsys) if "finished" in line}
+    assert rows == {"own": ["0.5000", "0.4322"], "other": ["0.5000", "06-01"], "val": ["0.5000", "06-01"]}
+    (logs / "own" / "report" / "metrics.json").write_text("{")
+    assert "0.4322" not in "".join(printed(logs, capsys))
+
+
+@pytest.mark.parametrize(
+    ("baselines", "marked"),
+    [
+        ({"near_duplicates": 0.37, "flagged": True}, True),
+        ({"near_duplicates": 0.0, "flagged": True}, True),  # by its frame numbers
+        ({"near_duplicates": 0.02, "flagged": False}, False),
+        ({"near_duplicates": 0.06}, True),  # of an older run
+        ({"near_duplicates": 0.04}, False),
+        (None, False),
+    ],
+)
+def test_a_split_that_leaks_is_marked(
+    logs: Path, capsys: pytest.CaptureFixture[str], baselines: dict[str, Any] | None, marked: bool
+) -> None:
+    told: dict[str, Any] = {"baselines": baselines} if baselines else {}
+    make_run(logs, "a", **scored(0.9, id="aaaaaaaaaaaa"), **told)
+    lines = printed(logs, capsys)
+    assert ("frames, blocks aaaaaa *" in lines) == marked
+    assert any(line.startswith("* the split leaks") for line in lines) == marked
+
+
+def test_what_cannot_be_ranked_is_marked_and_comes_last(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(logs, "seen", seen={"seen": 3}, **scored(0.9, id="one"))
+    make_run(logs, "fair", seen={"seen": 0, "unknown": []}, **scored(0.5, id="one"))
+    lines = printed(logs, capsys)
+    rows = [line.split()[:4] for line in lines if "finished" in line]
+    assert rows == [["fair", "finished", "0/?", "0.5000"], ["seen", "finished", "0/?", "0.9000?"]]
+    assert any(line.startswith("? not ranked") for line in lines)
 
 
 def test_best_scores_come_first_within_data_and_split(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,6 +395,7 @@ def test_the_table_fits_80_columns_and_keeps_names_whole(
     lines = printed(logs, capsys)
     assert max(len(line.rstrip()) for line in lines) <= 80
     (row,) = [line for line in lines if name in line.split()]
+    assert f"{data}, {split}" in " ".join(lines)
     assert f" {state} " in row
     assert f" {epochs}/{epochs} " in row
     assert row.split()[-3:] == ["0.5000", "06-01", "12:00"]
@@ -322,7 +413,7 @@ def test_brackets_in_names_are_shown_as_they_are(logs: Path, capsys: pytest.Capt
     make_run(logs, "lr[red]", **scored(0.5, data="frames[old]"))
     (row,) = [line for line in printed(logs, capsys) if "finished" in line]
     assert row.split()[0] == "lr[red]"
-    assert row.split()[2] == "frames[old]"
+    assert "frames[old], blocks" in printed(logs, capsys)
 
 
 def test_runs_with_little_in_their_status_are_shown(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,12 @@ from vit_lightning.files import write_text
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
 
+#: Share of held-out images with a near-duplicate in training above which a split is said to leak.
+LEAK = 0.05
+
+#: What has to be an object in a `status.json`.
+SECTIONS = ("best", "last", "data", "split", "baselines", "seen", "test")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -39,8 +45,39 @@ class Run:
 
     @property
     def comparable(self) -> tuple[str | None, str | None]:
-        """Data and kind of split: scores of runs that share both may be ranked against each other."""
-        return (self.status.get("data") or {}).get("id"), (self.status.get("split") or {}).get("kind")
+        """Data and split: scores of runs that share both may be ranked against each other.
+
+        Folds of one split share it, and so do runs of any seed on one; of old runs the kind of split is all there is.
+        """
+        split = self.status.get("split") or {}
+        return (self.status.get("data") or {}).get("id"), split.get("family") or split.get("id") or split.get("kind")
+
+    @property
+    def leaks(self) -> bool:
+        """Whether many of the held-out images have a near-duplicate in training."""
+        baselines = self.status.get("baselines") or {}
+        flagged = baselines.get("flagged")
+        return baselines.get("near_duplicates", 0.0) > LEAK if flagged is None else bool(flagged)
+
+    @property
+    def unranked(self) -> bool:
+        """Whether a run that its weights started from may have been trained on the images that they are scored on."""
+        seen = self.status.get("seen") or {}
+        return bool(seen.get("seen") or seen.get("unknown"))
+
+    def metrics(self) -> dict[str, Any]:
+        """The run's `report/metrics.json`; nothing where it was not tested, or that cannot be read."""
+        return read_json(self.folder / "report" / "metrics.json")
+
+    @property
+    def test_acc(self) -> float | None:
+        """The accuracy on the test part of its own split, in [0, 1], if it was tested; of folds, over all of them."""
+        if self.is_folds:
+            return (self.status.get("test") or {}).get("accuracy")
+        metrics = self.metrics()
+        own = (self.status.get("split") or {}).get("id")
+        tested = own is not None and (metrics.get("split") or {}).get("id") == own and metrics.get("part") == "test"
+        return metrics.get("accuracy") if tested else None
 
     @property
     def started(self) -> float:
@@ -85,14 +122,17 @@ def find_runs(logs: Path) -> list[Run]:
 
 def read_status(path: Path) -> dict[str, Any]:
     """What a `status.json` says; one that cannot be read says nothing."""
+    # What somebody else has put there instead says nothing either.
+    return {name: value for name, value in read_json(path).items() if name not in SECTIONS or isinstance(value, dict)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file with an object says; one that is missing or cannot be read says nothing."""
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    if not isinstance(status, dict):
-        return {}
-    sections = ("best", "last", "data", "split")  # what somebody else has put there instead says nothing either
-    return {name: value for name, value in status.items() if name not in sections or isinstance(value, dict)}
+    return content if isinstance(content, dict) else {}
 
 
 def write_status(folder: Path, status: dict[str, Any]) -> None:
@@ -121,7 +161,12 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
             raise FileNotFoundError(f"no finished run in {logs}; start one with fit, or name one with --run")
         chosen, why = finished[0], "the latest finished run"
         if run == "best":
-            rivals = [rival for rival in finished if rival.comparable == chosen.comparable]
+            rivals = [rival for rival in finished if rival.comparable == chosen.comparable and not rival.unranked]
+            if not rivals:
+                raise FileNotFoundError(
+                    f"no run on the split of {chosen.name} can be ranked: their weights may have been trained on what "
+                    "they are scored on; name one with --run"
+                )
             chosen, why = max(rivals, key=lambda rival: rival.best_acc or 0.0), f"the best of {len(rivals)}"
         path = chosen.checkpoint()
         return path, f"{chosen.name} ({why}), {path.name}"

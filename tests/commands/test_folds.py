@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,7 +131,12 @@ def test_the_result_is_a_run_for_showing_and_comparing_but_no_model(
     capsys.readouterr()
     assert main(["runs", "compare", "one", "two"]) == 0
     assert "96 images in 48 groups, scored by both" in capsys.readouterr().out
-    assert main(["runs"]) == main(["runs", "show", "one"]) == 0
+    assert main(["runs"]) == 0
+    listing = capsys.readouterr().out
+    assert listing.count(": several folds") == listing.count("blocks ") == 1  # one section for all six
+    assert sum(listing.count(f"\n{name}") for name in ("one", "two")) == 6
+    assert re.search(r"\none +finished +0\.\d{4} ", listing)
+    assert main(["runs", "show", "one"]) == 0
     assert "kind        folds" in capsys.readouterr().out
     line = refused(capsys, "predict", "--run=one", "--images", str(frames))
     assert "one is the result of several models; give one of them: one-f1-s0, one-f2-s0" in line

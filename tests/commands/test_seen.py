@@ -315,8 +315,13 @@ def test_a_copy_of_the_run_s_images_is_no_other_set(work: Path, capsys: pytest.C
     assert "another set" not in out
     assert not list(LOGS.glob("first/report-*"))
     assert metrics("first/report")["images"] == 23
-    shutil.move("data", "gone")  # nor is one whose original is gone
-    assert "another set" not in said(capsys, "test", "--run=first", "--data.root=copy")
+    shutil.move("data", "gone")  # nor is one whose original is gone, whatever came to it
+    path = next(Path("copy").rglob("*.jpg"))
+    shutil.copy(path, path.with_name("new999.jpg"))
+    out = said(capsys, "test", "--run=first", "--data.root=copy")
+    assert "another set" not in out
+    assert "of 23 test images 0 were seen" in out
+    assert not list(LOGS.glob("first/report-*"))
 
 
 def test_of_another_set_with_ready_made_parts_the_test_folder_is_scored(

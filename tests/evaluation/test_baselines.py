@@ -223,6 +223,7 @@ def test_what_is_kept_of_it() -> None:
         "majority": 0.35,
         "thumbnail_neighbour": 0.1235,
         "near_duplicates": 0.05,
+        "flagged": False,
     }
     assert not baselines.leaks  # five of a hundred are not above
     assert baselines.lines() == ["val acc to beat: majority 0.350, nearest thumbnail 0.123"]

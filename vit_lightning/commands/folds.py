@@ -104,7 +104,8 @@ class FoldsResult:
         metrics = self.report()
         scores = {"accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"]}
         told = {"state": "finished", "ended": now(), "test": scores, "data": metrics["data"]}
-        write_status(self.folder, status | told | {"split": {"kind": f"{self.folds} folds"}})
+        split = {"kind": f"{self.folds} folds", "family": metrics["split"]["family"]}
+        write_status(self.folder, status | told | {"split": split})
         return 0
 
     @property

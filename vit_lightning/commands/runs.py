@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -11,6 +13,14 @@ from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, find_
 
 if TYPE_CHECKING:
     from vit_lightning.evaluation.compare import Comparison
+
+
+#: Marks of the table, and what they mean.
+LEAKS, UNRANKED = "*", "?"
+FOOTNOTES = {
+    LEAKS: "the split leaks: many held-out images have a near-duplicate in training, and scores measure memory",
+    UNRANKED: "not ranked: a run that the weights started from was trained on these images, or may have been",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,36 +64,63 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def print_runs(logs: Path) -> None:
-    """Prints all runs as a table, grouped by data and kind of split, best validation accuracy first."""
-    from rich import box, get_console
-    from rich.table import Table
-    from rich.text import Text
-
+    """Prints all runs as a table with a section for each data set and split, the best validation accuracy first."""
     runs = find_runs(logs)
-    console = get_console()
     if not runs:
-        console.print(f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml", soft_wrap=True)
+        print(f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml")
         return
+    width = shutil.get_terminal_size().columns
     groups: dict[tuple[str | None, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault(run.comparable, []).append(run)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    table.add_column("run", overflow="fold", width=min(20, max(3, *(len(run.name) for run in runs))))
-    table.add_column("state", no_wrap=True)
-    table.add_column("data", overflow="fold")
-    table.add_column("split", overflow="fold")
-    for column in ("epochs", "val/acc", "started"):
-        table.add_column(column, justify="right", no_wrap=True)
+    # rich takes a second for 1,000 rows.
+    sizes = [max(len(run.state) for run in runs), 7, 7, 6, 11]
+    room = max(8, width - sum(sizes) - 2 * len(sizes))
+    sizes.insert(0, min(room, max(len(run.name) for run in runs)))
+    print(table_row(("run", "state", "epochs", "val ", "test", "started"), sizes)[0])
     for group in groups.values():
-        for run in sorted(group, key=lambda run: -1.0 if run.best_acc is None else run.best_acc, reverse=True):
-            data, split = run.status.get("data") or {}, run.status.get("split") or {}
-            accuracy = "" if run.best_acc is None else f"{run.best_acc:.4f}"
-            epochs = f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
-            started = str(run.status.get("started", ""))[5:16].replace("T", " ")
-            cells = (run.name, run.state, data.get("name", ""), split.get("kind", ""), epochs, accuracy, started)
-            table.add_row(*(Text(str(cell)) for cell in cells))
-        table.add_section()
-    console.print(table)
+        print("", *textwrap.wrap(section_title(group), width), sep="\n")
+        # Runs that cannot be ranked come last.
+        for run in sorted(group, key=lambda run: (run.unranked, 1.0 if run.best_acc is None else -run.best_acc)):
+            print(*table_row(cells_of(run), sizes), sep="\n")
+    notes = {LEAKS: any(run.leaks for run in runs), UNRANKED: any(run.unranked for run in runs)}
+    for mark, found in notes.items():
+        if found:
+            print("", *textwrap.wrap(f"{mark} {FOOTNOTES[mark]}", width, subsequent_indent="  "), sep="\n")
+
+
+def section_title(runs: Sequence[Run]) -> str:
+    """What the runs of a section share: data, kind of split with its identity, and how many images each part has."""
+    first = next((run for run in runs if not run.is_folds), runs[0])
+    data, split = (first.status.get(name) or {} for name in ("data", "split"))
+    family = split.get("family") or split.get("id")
+    if not data and not split:
+        return "data and split not known yet" if first.state == "running" else "data and split not known"
+    title = f"{data.get('name', 'data not known')}, {split.get('kind', 'split not known')}"
+    title += f" {str(family)[:6]}" if family else ""
+    title += f" {LEAKS}" if any(run.leaks for run in runs) else ""
+    if len({(run.status.get("split") or {}).get("id") for run in runs}) > 1:
+        return f"{title}: several folds"
+    parts = [f"{part} {split[part]:,}" for part in ("train", "val", "test") if isinstance(split.get(part), int)]
+    return title + (f": {', '.join(parts)}" if parts else "")
+
+
+def cells_of(run: Run) -> tuple[str, ...]:
+    """The cells of a run's row."""
+    val = "" if run.best_acc is None else f"{run.best_acc:.4f}{UNRANKED if run.unranked else ' '}"
+    test = run.test_acc
+    epochs = "" if run.is_folds else f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
+    started = str(run.status.get("started", ""))[5:16].replace("T", " ")
+    return run.name, run.state, epochs, val, "" if test is None else f"{test:.4f}", started
+
+
+def table_row(cells: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """The lines of a row: names and states to the left, what are numbers to the right; a long name is folded."""
+    name, *rest = cells
+    first, *more = [name[start : start + sizes[0]] for start in range(0, len(name), sizes[0])]
+    words = [first.ljust(sizes[0]), rest[0].ljust(sizes[1])]
+    words += [cell.rjust(size) for cell, size in zip(rest[1:], sizes[2:], strict=True)]
+    return ["  ".join(words).rstrip(), *more]
 
 
 def show_run(run: str, logs: Path) -> None:

@@ -210,7 +210,8 @@ def known_images(split: Split, held: Sequence[str], record: Record) -> dict[str,
     named = [] if here == there else [path for path in held if path not in met and path in record.parts]
     if not named:
         return met
-    if record.data_id == split.data_id and not Path(there).is_dir():  # the same list of files and classes
+    alike = record.data_id == split.data_id or record.parts == {each.path: each.split for each in split.samples}
+    if alike and not Path(there).is_dir():  # moved: the list of files, or the split itself, is the same
         return met | {path: path for path in named}
     try:
         same = look_the_same(split.root, Path(there), named, split.settings)

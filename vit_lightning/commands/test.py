@@ -120,7 +120,7 @@ class Test(EvaluationCommand):
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
             "data": {"name": name, "id": split.data_id, "root": str(split.root)},
-            "split": {"kind": split.kind, "id": split.id, **split.sizes()},
+            "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
             "seen": seen.record(),
         }
         assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=folder)

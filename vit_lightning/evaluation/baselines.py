@@ -14,9 +14,7 @@ from vit_lightning.data.near_duplicates import Thumbnails, distances
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.intervals import LEVEL, Difference, difference
 from vit_lightning.evaluation.metrics import group_index
-
-#: Share of held-out images with a near-duplicate in training above which a split is said to leak.
-LEAK = 0.05
+from vit_lightning.runs import LEAK
 
 Hits = npt.NDArray[np.bool_]
 
@@ -65,7 +63,8 @@ class Baselines:
 
     def record(self) -> dict[str, Any]:
         """What `status.json` says of it."""
-        return {"part": self.part} | {name: round(score, 4) for name, score in self.scores().items()}
+        scores = {name: round(score, 4) for name, score in self.scores().items()}
+        return {"part": self.part, **scores, "flagged": self.leaks}
 
     def tell(self, log: logging.Logger) -> None:
         """Says it, with a warning where the split leaks."""

@@ -1,7 +1,6 @@
 """Whether two runs really differ: paired on the same images, over whole groups of them. No torch in here."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +181,7 @@ def experiment(run: Run, logs: Path) -> Predictions:
         theirs = fold_of(config)
         if theirs is None or theirs.of != fold.of or theirs.number in folds:
             continue
-        if without_fold(config) == without_fold(own) and read_metrics(rival).get("part") == "test":
+        if without_fold(config) == without_fold(own) and rival.metrics().get("part") == "test":
             folds[theirs.number] = rival
     rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     for _, each in sorted(folds.items()):
@@ -196,15 +195,6 @@ def fold_of(config: dict[str, Any]) -> Fold | None:
         return Fold.parse(str((config.get("data") or {}).get("fold")))
     except ValueError:
         return None
-
-
-def read_metrics(run: Run) -> dict[str, Any]:
-    """The run's `report/metrics.json`; nothing where it cannot be read."""
-    try:
-        metrics = json.loads((run.folder / "report" / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return metrics if isinstance(metrics, dict) else {}
 
 
 def read_config(run: Run) -> dict[str, Any]:
@@ -233,7 +223,7 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
     path = run.folder / "report" / "predictions.csv"
     if not path.is_file():
         raise FileNotFoundError(f"the run {run.name} was not tested: first run test --run {run.name}")
-    tested, own = ((read.get("split") or {}).get("id") for read in (read_metrics(run), run.status))
+    tested, own = ((read.get("split") or {}).get("id") for read in (run.metrics(), run.status))
     if own is not None and tested != own:  # it may have trained on what was scored
         raise ValueError(
             f"the run {run.name} was last tested on another split than its own; run test --run {run.name} again"

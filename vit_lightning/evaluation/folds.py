@@ -142,7 +142,7 @@ def summarise(name: str, members: Sequence[Member]) -> tuple[dict[str, Any], Out
         "run": name,
         "checkpoint": f"{len(members)} models",
         "data": members[0].metrics["data"],
-        "split": {"kind": members[0].metrics["split"]["kind"], "id": None},
+        "split": {**{key: members[0].metrics["split"].get(key) for key in ("kind", "family")}, "id": None},
         "part": "test",
         "images": len(set(outcome.paths)),
         "predictions": len(outcome.paths),
