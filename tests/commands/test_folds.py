@@ -133,7 +133,7 @@ def test_the_result_is_a_run_for_showing_and_comparing_but_no_model(
     assert "96 images in 48 groups, scored by both" in capsys.readouterr().out
     assert main(["runs"]) == 0
     listing = capsys.readouterr().out
-    assert listing.count(": several folds") == listing.count("blocks ") == 1  # one section for all six
+    assert listing.count(": several folds") == listing.count(f"{frames.name}, ") == 1  # one section for all six
     assert sum(listing.count(f"\n{name}") for name in ("one", "two")) == 6
     assert re.search(r"\none +finished +0\.\d{4} ", listing)
     assert main(["runs", "show", "one"]) == 0
