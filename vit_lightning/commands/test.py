@@ -109,8 +109,9 @@ class Test(EvaluationCommand):
             return
         if len(self.outputs.logits.get("val", ())) < len(split.part("val")):
             self.outputs.logits.pop("val", None)
-        name = split.root.name
+        name, family = split.root.name, split.family
         if status.get("split", {}).get("id") == split.id:
+            family = status["split"].get("family")  # its split.csv does not say that it is a fold
             split, name = split.made_as(status["split"]["kind"]), status.get("data", {}).get("name", name)
         elif not self.is_own(split) and not self.options.output:
             what = f"{name}-{split.data_id[:6]}" if split.kind == "external" else f"{split.kind}-{split.id[:6]}"
@@ -120,7 +121,7 @@ class Test(EvaluationCommand):
             "run": self.run_folder.name if self.run_folder is not None else checkpoint.stem,
             "checkpoint": checkpoint.name,
             "data": {"name": name, "id": split.data_id, "root": str(split.root)},
-            "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
+            "split": {"kind": split.kind, "id": split.id, "family": family, **split.sizes()},
             "seen": seen.record(),
         }
         assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=folder)
