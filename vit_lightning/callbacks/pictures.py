@@ -61,7 +61,8 @@ class TrainingImages(Callback):
         ]
         picture = sheet(tiles, TRAINING_COLUMNS)
         show(trainer, "train/images", picture)
-        keep(self.folder / "train_images.png", picture, "the first training images, as the model is given them")
+        first = f"the first training images of epoch {trainer.current_epoch + 1}"  # of a run that goes on a later one
+        keep(self.folder / "train_images.png", picture, f"{first}, as the model is given them")
 
 
 class HeldOutImages(Callback):
@@ -97,7 +98,7 @@ class HeldOutImages(Callback):
             ((index, name, confidence),) = top_classes(shares, pl_module.class_names, 1)
             verdict = "right" if index == label else f"taken for {name}"
             large = enlarged(frame)
-            lines = [pl_module.class_names[label], f"{confidence:.0%} {verdict}"]  # a name last: it may be cut off
+            lines = [pl_module.class_names[label], f"{confidence:.0%}, {verdict}"]  # a name last: it may be cut off
             tiles.append(captioned([large, overlay(large, weights)], lines, wrong=index != label))
         picture = sheet(tiles, HELD_OUT_COLUMNS)
         show(trainer, "val/images", picture)
