@@ -136,6 +136,7 @@ def test_the_matrix_is_the_report_s_with_names_that_can_be_read(tmp_path: Path, 
         loggers=[Board(tmp_path)],
         current_epoch=2,
         max_epochs=9,
+        check_val_every_n_epoch=1,
         is_global_zero=True,
         global_step=1,
     )
@@ -157,7 +158,8 @@ def test_the_matrix_is_the_report_s_with_names_that_can_be_read(tmp_path: Path, 
 
 def test_logits_between_0_and_1_are_no_probabilities(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="run")
-    trainer: Any = SimpleNamespace(sanity_checking=False, loggers=[logger], current_epoch=0, max_epochs=1)
+    settings = {"current_epoch": 0, "max_epochs": 1, "check_val_every_n_epoch": 1}
+    trainer: Any = SimpleNamespace(sanity_checking=False, loggers=[logger], **settings)
     monitor = ClassMonitor(["no", "yes"])
     batch = (torch.empty(0), torch.tensor([1]))
     monitor.on_validation_batch_end(trainer, torch.nn.Module(), torch.tensor([[0.1, 0.9]]), batch, 0)  # type: ignore[arg-type]  # not looked at

@@ -1,4 +1,4 @@
-"""The sheets of images in TensorBoard."""
+"""The sheets of images, as files and in TensorBoard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
 
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import (
+    HELD_OUT_COLUMNS,
     LINE,
     MARGIN,
     SHOWN_WIDTH,
+    TRAINING_COLUMNS,
+    TRAINING_IMAGES,
     HeldOutImages,
     TrainingImages,
     captioned,
@@ -31,6 +34,7 @@ from vit_lightning.callbacks.pictures import (
 )
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.sources import find_classes
+from vit_lightning.data.transforms import restored
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import legible
 
@@ -113,11 +117,13 @@ def test_held_out_images_are_chosen_at_even_distances(length: int, indices: list
 
 
 def test_what_costs_time_is_drawn_ever_more_rarely_and_at_the_end() -> None:
-    def looked_at(epoch: int) -> bool:
-        trainer: Any = SimpleNamespace(current_epoch=epoch - 1, max_epochs=20)
+    def looked_at(epoch: int, every: int | None) -> bool:
+        trainer: Any = SimpleNamespace(current_epoch=epoch - 1, max_epochs=20, check_val_every_n_epoch=every)
         return is_looked_at(trainer)
 
-    assert [epoch for epoch in range(1, 21) if looked_at(epoch)] == [1, 2, 4, 8, 16, 20]
+    for every in (1, None):  # None counts batches
+        assert [epoch for epoch in range(1, 21) if looked_at(epoch, every)] == [1, 2, 4, 8, 16, 20]
+    assert [epoch for epoch in range(3, 21, 3) if looked_at(epoch, 3)] == [3, 6, 12]
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -125,12 +131,13 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: P
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     weights = []
-    for looks in (False, watched):
+    for looks in (False, True):
         torch.manual_seed(0)
         data = ImageDataModule(root=str(frames), image_size=8, batch_size=10, num_workers=0)
         names = find_classes("folder", str(frames))
         model = ViTClassifier(class_names=names, image_size=8, patch_size=4, dim=8, depth=1, heads=1, dropout=0.5)
-        callbacks: list[Callback] = [TrainingImages(), HeldOutImages(), ClassMonitor(names), StepMonitor()]
+        callbacks: list[Callback] = [TrainingImages(tmp_path), HeldOutImages(tmp_path)]
+        callbacks += [ClassMonitor(names), StepMonitor()]
         trainer = Trainer(
             accelerator="cpu",
             max_epochs=3,
@@ -145,6 +152,7 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: P
         trainer.fit(model, data)
         weights.append(model.net.state_dict())
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"train_images.png", "val_images.png"}
     if watched:
         events = EventAccumulator(str(tmp_path / "run"))
         events.Reload()
@@ -153,3 +161,102 @@ def test_looking_changes_nothing_and_shows_all_classes(tmp_path: Path, frames: P
         held_out = events.Images("val/images")
         assert [event.step for event in held_out] == [1, 3, 5]  # epochs 1, 2 and 3, the last
         assert len({event.encoded_image_string for event in held_out}) == 3
+
+
+class Spy(Callback):
+    """The images and labels of the training batches of the first epoch, and the files as each epoch left them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.early: set[str] = set()
+        self.late: list[bytes] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int
+    ) -> None:
+        if trainer.global_step == 0:
+            self.early = {path.name for path in self.folder.iterdir()}
+        if trainer.current_epoch == 0:
+            self.batches.append(batch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        path = self.folder / "val_images.png"
+        self.late.append(path.read_bytes() if path.exists() else b"")
+
+
+def fit(frames: Path, folder: Path, *, channels: int = 3, val_fraction: float = 0.2, epochs: int = 1) -> Spy:
+    """Trains without a logger, after a trial of the validation."""
+    data = ImageDataModule(
+        root=str(frames), image_size=8, in_channels=channels, batch_size=10, num_workers=0, val_fraction=val_fraction
+    )
+    names = find_classes("folder", str(frames))
+    model = ViTClassifier(
+        class_names=names, image_size=8, in_channels=channels, patch_size=4, dim=8, depth=1, heads=1, lr=0.1
+    )
+    spy = Spy(folder)
+    Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        callbacks=[TrainingImages(folder), HeldOutImages(folder), spy],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(model, data)
+    return spy
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_file_of_training_images_shows_what_the_model_is_given(tmp_path: Path, frames: Path, channels: int) -> None:
+    """The batches themselves: their order, augmentation, colours and labels."""
+    spy = fit(frames, tmp_path, channels=channels)
+    assert spy.early == {"train_images.png"}
+    images = restored(torch.cat([batch[0] for batch in spy.batches]))[:TRAINING_IMAGES]
+    labels = torch.cat([batch[1] for batch in spy.batches])[:TRAINING_IMAGES]
+    names = find_classes("folder", str(frames))
+    tiles = [captioned([enlarged(image)], [names[label]]) for image, label in zip(images, labels, strict=True)]
+    assert len(set(labels.tolist())) > 1
+    with Image.open(tmp_path / "train_images.png") as picture:
+        seen = pixels(picture)
+    expected = pixels(sheet(tiles, TRAINING_COLUMNS))
+    torch.testing.assert_close(seen[MARGIN + LINE : -MARGIN, MARGIN:-MARGIN], expected, rtol=0, atol=0)
+    assert (seen[: MARGIN + LINE] < 128).any()  # the title
+    assert bool((seen == seen[..., :1]).all()) == (channels == 1)
+
+
+def test_the_file_of_held_out_images_is_replaced_in_the_epochs_that_are_looked_at(tmp_path: Path, frames: Path) -> None:
+    spy = fit(frames, tmp_path, epochs=5)
+    first, second, third, fourth, last = spy.late
+    assert len({first, second, fourth, last}) == 4
+    assert third == second
+    assert last == (tmp_path / "val_images.png").read_bytes()
+    with Image.open(tmp_path / "val_images.png") as picture:
+        tile = (picture.width - 2 * MARGIN) / HELD_OUT_COLUMNS
+        assert tile == SHOWN_WIDTH + 2 * MARGIN
+        assert (picture.height - LINE - 2 * MARGIN) / (2 * LINE + 2 * SHOWN_WIDTH + 2 * MARGIN) == 2  # rows of them
+    assert {path.name for path in tmp_path.iterdir()} == {"train_images.png", "val_images.png"}  # nothing half-written
+
+
+def test_without_a_validation_part_there_is_no_file_of_it(tmp_path: Path, frames: Path) -> None:
+    fit(frames, tmp_path, val_fraction=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["train_images.png"]
+
+
+def test_the_first_process_alone_draws(tmp_path: Path, frames: Path) -> None:
+    data = ImageDataModule(root=str(frames), image_size=8, num_workers=0)
+    data.setup("fit")
+    names = find_classes("folder", str(frames))
+    model = ViTClassifier(class_names=names, image_size=8, patch_size=4, dim=8, depth=1, heads=1)
+    settings: dict[str, Any] = {
+        "sanity_checking": False,
+        "current_epoch": 0,
+        "max_epochs": 1,
+        "check_val_every_n_epoch": 1,
+    }
+    settings |= {"train_dataloader": data.train_dataloader(), "val_dataloaders": data.val_dataloader(), "loggers": []}
+    for first in (False, True):
+        trainer: Any = SimpleNamespace(is_global_zero=first, **settings)
+        TrainingImages(tmp_path).on_train_start(trainer, model)
+        HeldOutImages(tmp_path).on_validation_epoch_end(trainer, model)
+        assert len(list(tmp_path.iterdir())) == (2 if first else 0)

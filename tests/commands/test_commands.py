@@ -46,6 +46,8 @@ CONTRACT = {
     "history.csv",
     "learning_rate.csv",
     "training_curves.png",
+    "train_images.png",
+    "val_images.png",
 }
 
 

@@ -16,6 +16,7 @@ from vit_lightning.data.transforms import (
     FrameSize,
     frame_size,
     normalise,
+    restored,
     train_transform,
 )
 
@@ -36,6 +37,20 @@ def test_normalisation_is_exact() -> None:
     assert found.dtype == torch.float32
     for channel, value in zip(found[1], ((1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225), strict=True):
         assert channel.flatten().tolist() == pytest.approx([value] * 24, abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_what_was_normalised_is_restored_to_the_byte(channels: int) -> None:
+    frames = noise(256, 64).permute(1, 2, 0)[None]
+    found = restored(normalise(frames, channels))
+    expected = frames
+    if channels == 1:
+        luma = 0.299 * frames[..., 0] + 0.587 * frames[..., 1] + 0.114 * frames[..., 2]
+        expected = luma.round().to(torch.uint8)[..., None].expand_as(frames)
+    assert found.dtype == torch.uint8
+    assert found.shape == frames.shape
+    apart = (found.int() - expected.int()).abs().max()
+    assert apart <= (0 if channels == 3 else 1)  # a brightness may lie at half a step
 
 
 @pytest.mark.parametrize("augment", ["trivial", "light", "article"])

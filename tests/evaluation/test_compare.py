@@ -31,7 +31,14 @@ def case(right: float, seed: int, images: range = range(200)) -> list[Row]:
 
 
 def write_run(
-    logs: Path, name: str, rows: list[Row] | None, *, part: str = "test", tested: str = "s", **config: Any
+    logs: Path,
+    name: str,
+    rows: list[Row] | None,
+    *,
+    part: str = "test",
+    tested: str = "s",
+    duplicates: dict[str, Any] | None = None,
+    **config: Any,
 ) -> None:
     folder = logs / name
     (folder / "report").mkdir(parents=True)
@@ -45,7 +52,7 @@ def write_run(
     )
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if rows is not None:
-        metrics = {"part": part, "split": {"id": tested}}
+        metrics = {"part": part, "split": {"id": tested}, "images": len(rows), "near_duplicates": duplicates}
         (folder / "report" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         with (folder / "report" / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -192,3 +199,29 @@ def test_a_comparison_says_its_power(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert int(needed) > 10
     assert main(["runs", "--logdir", str(tmp_path), "compare", "one", "few"]) == 0
     assert "4 groups never show a difference as real; for 5 points it takes" in capsys.readouterr().out
+
+
+def test_a_split_that_leaks_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of the two by what its own test found, folds by the mean over their images."""
+    write_run(tmp_path, "unknown", case(0.5, 0))
+    write_run(tmp_path, "clean", case(0.7, 1), duplicates={"share": 0.049, "flagged": False})
+    write_run(tmp_path, "leaky", case(0.8, 2), duplicates={"share": 0.1234, "flagged": True})
+    write_run(tmp_path, "foretold", case(0.9, 3), duplicates={"share": 0.0, "flagged": True})
+    for fold, images, found in (
+        (1, range(50), {"share": 0.2, "flagged": True}),
+        (2, range(50, 200), {"share": 0.04, "flagged": False}),
+    ):
+        write_run(tmp_path, f"fold-{fold}", case(0.6, 4, images), duplicates=found, data={"fold": f"{fold}/2"})
+    memory = "leaks, and its score measures memory"
+    repeat = "of the images it was tested on have a near-duplicate in its training part"
+    leaky = f"warning: the split of leaky {memory}: 12.3% {repeat}"
+    folds = f"warning: the split of fold-1, fold-2 {memory}: 8.0% {repeat}"
+    assert compare_runs("unknown", "clean", tmp_path).warnings == ()
+    assert compare_runs("leaky", "clean", tmp_path).warnings == (leaky,)
+    assert compare_runs("fold-2", "leaky", tmp_path).warnings == (folds, leaky)
+    foretold = f"warning: the split of foretold {memory}: its report says how"
+    assert compare_runs("clean", "foretold", tmp_path).warnings == (foretold,)
+    assert main(["runs", "--logdir", str(tmp_path), "compare", "clean", "leaky"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("leaky")
+    assert lines[3] == leaky  # between the scores and their difference

@@ -1,8 +1,9 @@
-"""Pictures for TensorBoard: what the model is really given, and what it makes of it."""
+"""Pictures of a run, as files and for TensorBoard: what the model is really given, and what it makes of it."""
 
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_lightning.data.transforms import normalise
+from vit_lightning.data.transforms import normalise, restored
 from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.files import replacing
 from vit_lightning.inference import top_classes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import legible
@@ -34,44 +36,74 @@ LINE, MARGIN = 17, 4
 
 
 class TrainingImages(Callback):
-    """A sheet of augmented training images with their labels, once when training starts, as `train/images`."""
+    """A sheet of the first training images with their labels: `train_images.png`, in TensorBoard `train/images`.
+
+    Args:
+        folder: The run's folder, which exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws images of all classes: the data set is sorted by class, and they are taken at even distances."""
-        if not watched(trainer) or not trainer.is_global_zero or trainer.train_dataloader is None:
+        """Draws those of the first batches, in their order and augmented as the model is about to get them."""
+        assert isinstance(pl_module, ViTClassifier)
+        if not trainer.is_global_zero or trainer.train_dataloader is None:
             return
-        images = evenly_chosen(trainer.train_dataloader.dataset, TRAINING_IMAGES)
-        names = pl_module.hparams["class_names"]
-        tiles = [captioned([enlarged(frame)], [names[label]]) for frame, label in images]
-        show(trainer, "train/images", sheet(tiles, TRAINING_COLUMNS))
+        loader = trainer.train_dataloader
+        # What an image becomes depends on seed, epoch and index alone, which the sampler gives: the loader, which would
+        # start its processes once more for it, need not be asked.
+        images = [loader.dataset[key] for key in islice(loader.sampler, TRAINING_IMAGES)]
+        batch = normalise(torch.stack([frame for frame, _ in images]), pl_module.net.image_shape[0])
+        tiles = [
+            captioned([enlarged(frame)], [pl_module.class_names[label]])
+            for frame, (_, label) in zip(restored(batch), images, strict=True)
+        ]
+        picture = sheet(tiles, TRAINING_COLUMNS)
+        show(trainer, "train/images", picture)
+        first = f"the first training images of epoch {trainer.current_epoch + 1}"  # of a run that goes on a later one
+        keep(self.folder / "train_images.png", picture, f"{first}, as the model is given them")
 
 
 class HeldOutImages(Callback):
-    """The same held-out images through training, as `val/images`, in the epochs of `is_looked_at`.
+    """The same held-out images through training: `val_images.png`, in TensorBoard `val/images`.
 
-    Each with its label, the prediction and its confidence, and below it the attention by rollout.
+    Each with its label, the prediction and its confidence, and below it the attention by rollout, in the epochs of
+    `is_looked_at`; the file is the last of them.
+
+    Args:
+        folder: The run's folder, which exists.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws them; the model computes once more, without the other processes."""
         assert isinstance(pl_module, ViTClassifier)
-        if not watched(trainer) or not trainer.is_global_zero or not is_looked_at(trainer):
+        if trainer.sanity_checking or not trainer.is_global_zero or not is_looked_at(trainer):
             return
         dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]  # there is one: it is validated
         images = evenly_chosen(dataset, HELD_OUT_IMAGES)
         weight = pl_module.net.head.weight
         frames = torch.stack([frame for frame, _ in images]).to(weight.device)
-        batch = normalise(frames, pl_module.net.image_shape[0]).to(weight.dtype)
+        given = normalise(frames, pl_module.net.image_shape[0])
+        batch = given.to(weight.dtype)
         probabilities = pl_module(batch).float().softmax(dim=-1).cpu()
         attention = attention_of(pl_module.net, batch)
         tiles = []
-        for (frame, label), shares, weights in zip(images, probabilities, attention, strict=True):
+        for frame, (_, label), shares, weights in zip(
+            restored(given).cpu(), images, probabilities, attention, strict=True
+        ):
             ((index, name, confidence),) = top_classes(shares, pl_module.class_names, 1)
             verdict = "right" if index == label else f"taken for {name}"
             large = enlarged(frame)
-            lines = [pl_module.class_names[label], f"{verdict}, {confidence:.0%}"]
+            lines = [pl_module.class_names[label], f"{confidence:.0%}, {verdict}"]  # a name last: it may be cut off
             tiles.append(captioned([large, overlay(large, weights)], lines, wrong=index != label))
-        show(trainer, "val/images", sheet(tiles, HELD_OUT_COLUMNS))
+        picture = sheet(tiles, HELD_OUT_COLUMNS)
+        show(trainer, "val/images", picture)
+        epoch = f"held-out images after epoch {trainer.current_epoch + 1}"
+        keep(self.folder / "val_images.png", picture, f"{epoch}, and below each what the model attends to")
 
 
 def watched(trainer: Trainer) -> bool:
@@ -80,9 +112,10 @@ def watched(trainer: Trainer) -> bool:
 
 
 def is_looked_at(trainer: Trainer) -> bool:
-    """Whether this epoch is one that what costs time is drawn for: 1, 2, 4, 8, ... and the last."""
+    """Whether what costs time is drawn in this epoch: the 1st, 2nd, 4th, 8th, ... that validates, and the last."""
     epoch = trainer.current_epoch + 1
-    return epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs
+    validations = epoch // (trainer.check_val_every_n_epoch or 1)
+    return validations & (validations - 1) == 0 or epoch == trainer.max_epochs
 
 
 def last_step(trainer: Trainer) -> int:
@@ -95,6 +128,17 @@ def show(trainer: Trainer, name: str, picture: Image.Image) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, np.asarray(picture), last_step(trainer), dataformats="HWC")
+
+
+def keep(path: Path, picture: Image.Image, title: str) -> None:
+    """Writes a picture under its title as a PNG.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    titled = captioned([torch.from_numpy(np.array(picture))], [title], whole=True)
+    with replacing(path) as temporary:
+        titled.save(temporary, format="png")
 
 
 def evenly_chosen(dataset: Dataset[tuple[Tensor, int]], count: int) -> list[tuple[Tensor, int]]:

@@ -190,8 +190,9 @@ class Fit(ModelCommand):
         if self.run_folder is None:
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
-        callbacks: list[Callback] = [StopAtNaN(), self.history, ProcessSeeding(), TrainingImages()]
-        callbacks += [HeldOutImages(), ClassMonitor(self.model.class_names), StepMonitor()]
+        callbacks: list[Callback] = [StopAtNaN(), self.history, ProcessSeeding()]
+        callbacks += [TrainingImages(self.run_folder), HeldOutImages(self.run_folder)]
+        callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
         if self.options.trainer.enable_checkpointing is not False:
             callbacks += run_checkpoints(self.run_folder / "checkpoints")
         return callbacks

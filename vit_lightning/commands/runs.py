@@ -153,6 +153,8 @@ def print_comparison(found: Comparison) -> None:
     show(f"{found.images} {grouped}, scored by both")
     for name, accuracy, f1 in zip(found.names, found.accuracy, found.macro_f1, strict=True):
         show(f"  acc {accuracy:.4f}  macro-F1 {f1:.4f}  {name}")
+    for warning in found.warnings:
+        show(warning)
     scores = (
         ("acc", found.accuracy, found.accuracy_difference, found.p),
         ("macro-F1", found.macro_f1, found.macro_f1_difference, None),

@@ -139,3 +139,13 @@ def normalise(frames: Tensor, channels: int = 3) -> Tensor:
     # A row of pixels at a time: three colours at a time take two and a half times as long.
     rows = frames.flatten(2).float().sub_(mean_row).div_(std_row)
     return rows.view(frames.shape).permute(0, 3, 1, 2)
+
+
+def restored(images: Tensor) -> Tensor:
+    """The way back from `normalise`, to be looked at: (B, C, H, W) -> bytes (B, H, W, 3), one channel as grey."""
+    mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
+    if images.shape[1] == 1:
+        luma = torch.tensor(LUMA, device=images.device)
+        mean, std = (mean @ luma)[None], (std @ luma)[None]
+    frames = 255 * (images.permute(0, 2, 3, 1).float() * std + mean)
+    return frames.round().clamp(0, 255).to(torch.uint8).expand(-1, -1, -1, 3)

@@ -42,10 +42,11 @@ OF_THE_MACHINE = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one experiment said of each image: group, true class and the class said by each of its seeds, by path."""
+    """What one experiment said of each image (group, true class, classes said by its seeds), by path."""
 
     name: str
     rows: dict[str, tuple[str, str, tuple[str, ...]]]
+    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Comparison:
     """Scores of two experiments on the images that both have scored, and how they differ (the second minus the first).
 
     `paired` is the difference of the accuracies; it and the interval of that of macro-F1 are None where nearly all
-    images are of one group.
+    images are of one group. `warnings` say, a line each, whose score measures memory.
     """
 
     names: tuple[str, str]
@@ -63,6 +64,7 @@ class Comparison:
     paired: Difference | None
     macro_f1: tuple[float, float]
     macro_f1_difference: Interval | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def accuracy_difference(self) -> Interval | None:
@@ -151,7 +153,21 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
         paired=found,
         macro_f1=(f1[0], f1[1]),
         macro_f1_difference=f1_interval,
+        warnings=tuple(line for line in map(leak_warning, (one, other)) if line is not None),
     )
+
+
+def leak_warning(tested: Predictions) -> str | None:
+    """A line where the split that an experiment was tested on is flagged, by its own report; else None."""
+    reports = [read_metrics(run) for run in tested.runs]
+    known = [(report["near_duplicates"], report["images"]) for report in reports if report.get("near_duplicates")]
+    if not any(found["flagged"] for found, _ in known):
+        return None
+    share = np.average([found["share"] for found, _ in known], weights=[images for _, images in known])
+    why = f"{share:.1%} of the images it was tested on have a near-duplicate in its training part"
+    if share < 0.0005:  # it is the frame number that gives them away
+        why = "its report says how"
+    return f"warning: the split of {tested.name} leaks, and its score measures memory: {why}"
 
 
 def joined_groups(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -174,7 +190,7 @@ def experiment(run: Run, logs: Path) -> Predictions:
     own = read_config(run)
     fold = None if run.is_folds else fold_of(own)
     if fold is None:
-        return Predictions(run.name, read_predictions(run))
+        return Predictions(run.name, read_predictions(run), (run,))
     folds = {fold.number: run}
     for rival in find_runs(logs):
         config = read_config(rival)
@@ -184,9 +200,10 @@ def experiment(run: Run, logs: Path) -> Predictions:
         if without_fold(config) == without_fold(own) and rival.metrics().get("part") == "test":
             folds[theirs.number] = rival
     rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
-    for _, each in sorted(folds.items()):
+    runs = tuple(each for _, each in sorted(folds.items()))
+    for each in runs:
         rows |= read_predictions(each)
-    return Predictions(", ".join(each.name for _, each in sorted(folds.items())), rows)
+    return Predictions(", ".join(each.name for each in runs), rows, runs)
 
 
 def fold_of(config: dict[str, Any]) -> Fold | None:
