@@ -159,7 +159,7 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
 
 def leak_warning(tested: Predictions) -> str | None:
     """A line where the split that an experiment was tested on is flagged, by its own report; else None."""
-    reports = [read_metrics(run) for run in tested.runs]
+    reports = [run.metrics() for run in tested.runs]
     known = [(report["near_duplicates"], report["images"]) for report in reports if report.get("near_duplicates")]
     if not any(found["flagged"] for found, _ in known):
         return None
