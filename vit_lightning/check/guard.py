@@ -86,13 +86,14 @@ class Agreement:
 
     @cached_property
     def by_clip(self) -> bool:
-        """Whether blocks are clips: neighbours agree less across a block's border than within, by more than chance."""
+        """Whether blocks end where clips do: there neighbours agree less than within, by more than chance and by half."""
         agree, across = self.pairs(1)
         if across.all() or not across.any():
             return False
         share, count = float(agree.mean()), int(across.sum())
         error = math.sqrt(share * (1 - share) * (1 / count + 1 / (len(agree) - count)))
-        return bool(agree[across].mean() < agree[~across].mean() - 3 * error)
+        within, border = float(agree[~across].mean()), float(agree[across].mean())
+        return border < within - max(3 * error, (within - self.chance) / 2)
 
     def pairs(self, lag: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Of each frame and the next that is at least `lag` away: whether labels agree, whether blocks differ, (P,)."""
@@ -133,8 +134,8 @@ class Agreement:
     def words(self, *lags: int) -> str:
         """The shares at these lags, those that are known."""
         where = " across the blocks' borders" if self.by_clip else ""
-        shares = [f"{lag} apart{where} in {self.at(lag)[0]:.0%}" for lag in dict.fromkeys(lags) if self.knows(lag)]
-        return f"labels of two frames agree by chance in {self.chance:.0%}, {', '.join(shares)}"
+        shares = [f"{lag} apart in {self.at(lag)[0]:.0%}" for lag in dict.fromkeys(lags) if self.knows(lag)]
+        return f"labels of two frames agree by chance in {self.chance:.0%}, {', '.join(shares)}{where}"
 
 
 def find_videos(samples: Sequence[Sample], classes: Sequence[str], depth: int) -> list[Video]:
