@@ -76,7 +76,9 @@ def test_where_blocks_are_clips_pairs_across_a_border_count() -> None:
     assert Agreement([video(labels)], block_length=208).at(1)[0] == (52 * 3 + 26) / 207
     shifted = [int(cut(number) == "b") for number in range(208)]
     assert not Agreement([video(shifted)], block_length=4).by_clip
-    half = [int(SCENES[number // 4 % 4] == "b") for number in range(1000)]  # borders at 6, 12, ...: every other is a cut
+    half = [
+        int(SCENES[number // 4 % 4] == "b") for number in range(1000)
+    ]  # borders at 6, 12, ...: every other is a cut
     assert not Agreement([video(half)], block_length=6).by_clip
 
 
@@ -111,7 +113,9 @@ def test_the_guard_is_named_with_what_it_costs(tmp_path: Path) -> None:
             "ok",
             f"{guard}; labels of two frames agree by chance in 50%, 5 apart in 37%",
         )
-    assert check_guard(blocks(root, 20, 0)).text.startswith("0; labels of two frames agree by chance in 50%, 1 apart in")
+    assert check_guard(blocks(root, 20, 0)).text.startswith(
+        "0; labels of two frames agree by chance in 50%, 1 apart in"
+    )
 
 
 def test_a_guard_takes_at_most_a_quarter_of_a_block(tmp_path: Path) -> None:
@@ -138,8 +142,8 @@ def test_numbers_that_go_by_class_are_said_to(tmp_path: Path) -> None:
     finding = check_guard(blocks(root, 20, 5))
     assert finding.level == "warning"
     assert finding.text == (
-        "5; labels of two frames agree by chance in 50%, 5 apart in 99%, 10 apart in 98%: raise --data.block_length or, "
-        "if numbers go by class, take another --data.split"
+        "5; labels of two frames agree by chance in 50%, 5 apart in 99%, 10 apart in 98%: raise --data.block_length "
+        "or, if numbers go by class, take another --data.split"
     )
 
 

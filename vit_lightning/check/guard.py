@@ -86,7 +86,7 @@ class Agreement:
 
     @cached_property
     def by_clip(self) -> bool:
-        """Whether blocks end where clips do: there neighbours agree less than within, by more than chance and by half."""
+        """Whether blocks end where clips do: neighbours agree less there, by more than chance and by half."""
         agree, across = self.pairs(1)
         if across.all() or not across.any():
             return False
