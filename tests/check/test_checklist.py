@@ -21,7 +21,19 @@ RUN += ["--data.val_fraction=0.2", "--data.augment=light", "--data.num_workers=0
 RUN += ["--model.image_size=[24,40]", "--model.patch_size=8", "--model.dim=48", "--model.depth=2", "--model.heads=4"]
 RUN += ["--model.lr=0.003", "--trainer.accelerator=cpu", "--trainer.max_epochs=60"]
 
-LINES = ["files", "classes", "split", "labels", "samples", "augmentation", "input", "device", "first loss"]
+LINES = [
+    "files",
+    "classes",
+    "split",
+    "guard",
+    "pictures",
+    "labels",
+    "samples",
+    "augmentation",
+    "input",
+    "device",
+    "first loss",
+]
 LINES += ["gradients", "overfit", "learning rate", "weight decay", "time"]
 
 
@@ -54,7 +66,7 @@ def test_a_healthy_run_is_ok_in_every_line(
     assert {finding.level for finding in found.values()} == {"ok"}, found
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert "14 ok; pictures are in lightning_logs/check/run" in out
+    assert "16 ok; pictures are in lightning_logs/check/run" in out
     folder = Path("lightning_logs/check/run")
     assert sorted(path.name for path in work.rglob("*") if "data" not in path.parts) == [
         *("check", "learning_rate.png", "lightning_logs", "run", "samples.png")
@@ -72,6 +84,13 @@ def unnormalised(frames: Tensor, channels: int) -> Tensor:
 
 def blank(*_: Any) -> v2.Transform:
     return v2.Lambda(lambda frame: torch.zeros_like(frame)[:, :24, :40])
+
+
+def file_twice() -> None:
+    """One picture goes into a second class, under the number that it has."""
+    tom = next(Path("data").rglob("tom"))
+    picture = min(tom.glob("*.jpg"), key=lambda path: int(path.stem.removeprefix("frame")))
+    shutil.copy(picture, tom.parent / "jerry" / f"copy_{picture.name}")
 
 
 def freeze(patch: pytest.MonkeyPatch) -> None:
@@ -111,6 +130,8 @@ FAULTS: list[tuple[str, Callable[[pytest.MonkeyPatch], object] | None, list[str]
         [],
         *("failure", "augmentation", ["too little is left", "samples.png"]),
     ),
+    ("two classes", lambda _: file_twice(), [], "warning", "pictures", ["1 picture is in two", "/jerry/copy_frame"]),
+    ("no guard", None, ["--data.block_length=6"], "warning", "guard", ["0; labels of two frames", "data.guard"]),
     ("shuffled labels", lambda _: shuffle_labels(), [], "warning", "labels", ["labels look shuffled", "samples.png"]),
 ]
 

@@ -13,6 +13,7 @@ from vit_lightning.check.data import (
     check_files,
     check_input,
     check_labels,
+    check_pictures,
     check_split,
 )
 from vit_lightning.evaluation.baselines import Baselines
@@ -40,6 +41,12 @@ def test_a_split_that_leaks_is_a_warning() -> None:
     assert "thumbnail 0.800" in finding.text
     assert "do this" in finding.text
     assert check_split(None).level == "warning"
+
+
+def test_a_picture_in_two_classes_is_a_warning() -> None:
+    assert check_pictures(None).level == "ok"
+    finding = check_pictures("1 picture is in two classes, such as a/1.png and b/1.png")
+    assert (finding.level, finding.text) == ("warning", "1 picture is in two classes, such as a/1.png and b/1.png")
 
 
 def test_labels_are_judged_by_near_copies() -> None:

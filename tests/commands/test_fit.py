@@ -62,6 +62,17 @@ def test_no_epoch_is_nothing_to_train(work: Path, frames: Path, capsys: pytest.C
     assert not Path("lightning_logs").exists()
 
 
+def test_a_picture_in_two_classes_is_named_before_training(
+    work: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(root / "ant/frame3.png", root / "bee/frame13.png")
+    assert main(["fit", f"--data.root={root}", *TINY, "--data.split=random", "--trainer.max_epochs=1"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    words = "warning: 1 picture is in two classes, such as ant/frame3.png and bee/frame13.png: no model can be right"
+    assert out.index(words) < out.index("training on cpu")
+    assert len([line for line in out.split("warning: ") if "in two classes" in line]) == 1
+
+
 def test_weights_to_start_from_are_looked_for_where_the_runs_are(work: Path, frames: Path) -> None:
     """Not in ./lightning_logs, where another run may have the same name."""
     command = ["fit", f"--data.root={frames}", *TINY, "--trainer.max_epochs=1", "--trainer.default_root_dir=there"]

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vit_lightning.data import near_duplicates
 from vit_lightning.data.images import load_image
-from vit_lightning.data.near_duplicates import distances, duplicate_groups, read_thumbnails
+from vit_lightning.data.index import Sample
+from vit_lightning.data.near_duplicates import distances, duplicate_groups, in_two_classes, read_thumbnails
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -60,3 +62,45 @@ def test_a_chain_of_near_duplicates_is_one_group(monkeypatch: pytest.MonkeyPatch
     groups = duplicate_groups(np.concatenate([chain[0], other[:1], chain[1], other[1:], chain[2]]).astype(np.uint8))
     assert groups[0] == groups[2] == groups[4]
     assert len(set(groups.tolist())) == 3
+
+
+def clash(root: Path, **pictures: np.ndarray) -> str | None:
+    """What is said of pictures in the class of their name's first letter."""
+    samples = [Sample(f"{name[0]}/{name}.png", name[0]) for name in pictures]
+    for sample, pixels in zip(samples, pictures.values(), strict=True):
+        (root / sample.label).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / sample.path)
+    thumbnails = read_thumbnails(root, [sample.path for sample in samples], cache="memory", cache_dir=root)
+    return in_two_classes(samples, thumbnails, root)
+
+
+def test_the_same_picture_in_two_classes_is_named(tmp_path: Path) -> None:
+    one, two, three = noise(3)
+    assert clash(tmp_path, a1=one, a2=one, b1=two, c1=three) is None  # twice in one class says nothing wrong
+    assert clash(tmp_path, a1=one, a2=one, a3=two, b1=one, c1=three) == (
+        "1 picture is in two classes, such as a/a1.png and b/b1.png: no model can be right about both; take the wrong "
+        "one away"
+    )
+    line = clash(tmp_path, a1=three, b1=three, a2=two, b2=one, c1=two)
+    assert line is not None
+    assert line.startswith("2 pictures are in two classes, such as a/a1.png and b/b1.png: ")
+    blank = np.zeros((16, 16, 3), dtype=np.uint8)
+    assert clash(tmp_path, a1=blank, b1=blank) is not None  # nobody can tell which it is
+
+
+def test_pictures_that_differ_by_a_scratch_are_not_the_same(tmp_path: Path) -> None:
+    whole = np.full((320, 320, 3), 200, dtype=np.uint8)
+    scratched = whole.copy()
+    scratched[100, 100] = 150
+    small = read_thumbnails
+    assert clash(tmp_path, a1=whole, b1=scratched) is None
+    same = small(tmp_path, ["a/a1.png", "b/b1.png"], cache="memory", cache_dir=tmp_path)
+    assert (same[0] == same[1]).all()
+    assert clash(tmp_path, a1=whole, b1=scratched, b2=whole) is not None
+
+
+def test_of_very_many_alike_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "LOOKED_AT", 2)
+    line = clash(tmp_path, a1=noise(1)[0], b1=noise(1)[0], a2=noise(1, 1)[0], b2=noise(1, 1)[0])
+    assert line is not None
+    assert line.startswith("at least 1 picture is in two classes, such as a/a1.png and b/b1.png: ")

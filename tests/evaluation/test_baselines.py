@@ -1,5 +1,6 @@
 """What a split is worth: hand-worked baselines, scikit-learn's neighbour, and planted duplicates."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -201,6 +202,29 @@ def test_images_of_a_class_that_look_alike_are_not_accused(digits: Path) -> None
     assert not baselines.leaks
     assert "images of a class look alike here, which by itself is no leak" in baselines.note
     assert Baselines("val", {}, 0.0, "").note is None
+
+
+def test_a_picture_in_two_classes_is_a_warning_of_its_own(digits: Path, told: list[tuple[str, str]]) -> None:
+    """Whichever parts its two files are in; that it is a near-duplicate as well accuses nobody of a leak."""
+    baselines = score_baselines(split_of(digits), "val")
+    assert baselines is not None
+    assert baselines.clash is None
+    split = split_of(digits)
+    for part, name in (("train", "8/twice.png"), ("val", "9/twice.png")):
+        source = next(sample.path for sample in split.part(part) if sample.label != name[0])
+        shutil.copy(digits / source, digits / name)
+        table = digits.parent / "split.csv"
+        rows = [f"{sample.path},{sample.label},{sample.split}" for sample in split.samples]
+        table.write_text("\n".join(["path,label,split", *rows, f"{name},{name[0]},train"]) + "\n", encoding="utf-8")
+        baselines = score_baselines(split_of(digits, split=str(table)))
+        assert baselines is not None
+        assert baselines.clash is not None
+        assert source in baselines.clash
+        assert name in baselines.clash
+        told.clear()
+        baselines.tell(logging.getLogger("vit_lightning.test"))
+        assert [level for level, _ in told] == ["INFO", "WARNING"]
+        assert told[1][1] == baselines.clash
 
 
 def test_a_lead_is_paired_over_groups() -> None:

@@ -25,17 +25,20 @@ from vit_lightning.check.data import (
     check_files,
     check_input,
     check_labels,
+    check_pictures,
     check_split,
     draw_samples,
     images_of,
     thumbnails_of,
 )
 from vit_lightning.check.finding import Finding, Level, tell
+from vit_lightning.check.guard import check_guard
 from vit_lightning.check.network import OVERFITTED, Workbench, check_first_loss, check_gradients, check_overfit
 from vit_lightning.check.optimization import check_decay, check_lr
 from vit_lightning.check.pace import check_device, length, measure
 from vit_lightning.checkpoint import initial_weights
 from vit_lightning.data.datamodule import ImageDataModule
+from vit_lightning.data.near_duplicates import in_two_classes
 from vit_lightning.evaluation.baselines import score_baselines
 from vit_lightning.module import ViTClassifier
 
@@ -89,8 +92,12 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
     names, train, labels = split.class_names, split.part("train"), np.array(split.labels("train"))
     yield check_files(split.unreadable, len(split.samples), refuses=refuses)
     yield check_balance(split.counts()["train"], weighted=settings["class_weights"] is not None)
-    yield check_split(score_baselines(split))
-    yield check_labels(split.thumbnails(train), labels)
+    baselines, thumbnails = score_baselines(split), split.thumbnails(train)
+    yield check_split(baselines)
+    if split.kind == "blocks" and split.part("val", "test"):
+        yield check_guard(split)
+    yield check_pictures(baselines.clash if baselines else in_two_classes(train, thumbnails, split.root))
+    yield check_labels(thumbnails, labels)
 
     chosen = evenly_spaced(len(train), LOOKED_AT)
     plain, augmented = (images_of(d, chosen, data.image_size) for d in (data.labelled("train"), loader.dataset))

@@ -70,6 +70,17 @@ def check_split(baselines: Baselines | None) -> Finding:
     return Finding("warning" if baselines.leaks else "ok", "split", "; ".join(baselines.lines()))
 
 
+def check_pictures(clash: str | None) -> Finding:
+    """Whether a picture is in two classes.
+
+    Args:
+        clash: The line about those that are.
+    """
+    if clash is not None:
+        return Finding("warning", "pictures", clash)
+    return Finding("ok", "pictures", "none that trains or validates is in two classes")
+
+
 def check_labels(thumbnails: Thumbnails, labels: Labels) -> Finding:
     """Whether pictures that look alike have the same label more often than chance would have it.
 

@@ -1,6 +1,8 @@
 """Thumbnails of 16 x 16 pixels: small enough to hold every image against every other, and to see what repeats."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.data.frames import Cache, find_frames
+from vit_lightning.data.images import load_image
+from vit_lightning.data.index import Sample
 from vit_lightning.data.transforms import FrameSize
 from vit_lightning.progress import track
 
@@ -18,6 +22,9 @@ SIDE = 16
 #: 255, and at most such a share of either one's own deviation, since dull pictures differ little from one another.
 #: Set by real pictures; docs/evaluation.md has the figures.
 DIFFERENCE, SHARE = 10.0, 0.2
+
+#: At most so many pictures with the thumbnail of one in another class are decoded whole.
+LOOKED_AT = 200
 
 #: So many distances are computed at a time, in float32.
 CHUNK = 16_000_000
@@ -86,3 +93,41 @@ def duplicate_groups(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         graph = coo_array((np.ones(len(pairs), dtype=bool), np.divmod(pairs, len(groups))), shape=(len(groups),) * 2)
         groups = connected_components(graph, directed=False)[1].astype(np.int64)[groups]
     return groups
+
+
+def in_two_classes(samples: Sequence[Sample], thumbnails: Thumbnails, root: Path) -> str | None:
+    """One line that names pictures which are in two classes, or None.
+
+    Equal thumbnails are the hint; then whole pictures are held against each other, since a scratch or a far-off bird
+    does not show in a thumbnail, and may be all that tells two classes apart.
+
+    Args:
+        samples: Pictures and their classes.
+        thumbnails: Theirs, (N, 16, 16, 3).
+        root: The data's root folder.
+
+    Raises:
+        OSError: A picture cannot be read.
+    """
+    hints = list(several_labels(zip(samples, thumbnails, strict=True)))
+    alike = [sample for group in hints for sample in group]
+    pictures = ((sample, np.asarray(load_image(root / sample.path))) for sample in alike[:LOOKED_AT])
+    found = list(several_labels(pictures))
+    if not found:
+        return None
+    first = found[0][0]
+    other = next(sample for sample in found[0] if sample.label != first.label)
+    count = f"at least {len(found)}" if len(alike) > LOOKED_AT else f"{len(found)}"
+    words = "picture is" if len(found) == 1 else "pictures are"
+    return (
+        f"{count} {words} in two classes, such as {first.path} and {other.path}: no model can be right about both; "
+        "take the wrong one away"
+    )
+
+
+def several_labels(pictures: Iterable[tuple[Sample, npt.NDArray[np.uint8]]]) -> Iterator[list[Sample]]:
+    """Those that are equal in every byte and not all of one class."""
+    equal = defaultdict(list)
+    for sample, pixels in pictures:
+        equal[pixels.shape, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()].append(sample)
+    return (group for group in equal.values() if len({sample.label for sample in group}) > 1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.data.index import Sample
-from vit_lightning.data.near_duplicates import Thumbnails, distances
+from vit_lightning.data.near_duplicates import Thumbnails, distances, in_two_classes
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.intervals import LEVEL, Difference, difference
 from vit_lightning.evaluation.metrics import group_index
@@ -45,6 +45,8 @@ class Baselines:
     foretold: Difference | None = None
     #: By how much the nearest thumbnail is ahead of the majority, paired over groups; None with one group.
     alike: Difference | None = None
+    #: A line about pictures of the part or of training that are in two classes; None where there is none.
+    clash: str | None = None
 
     @property
     def leaks(self) -> bool:
@@ -67,11 +69,13 @@ class Baselines:
         return {"part": self.part, **scores, "flagged": self.leaks}
 
     def tell(self, log: logging.Logger) -> None:
-        """Says it, with a warning where the split leaks."""
+        """Says it, with a warning where the split leaks or a picture is in two classes."""
         first, *leaks = self.lines()
         log.info("%s", first)
         for sentence in leaks:
             log.warning("%s", sentence)
+        if self.clash is not None:
+            log.warning("%s", self.clash)
 
     def lines(self) -> list[str]:
         """The same in words: one line, and another where the split leaks."""
@@ -119,7 +123,8 @@ def score_baselines(split: Split, part: Literal["val", "test"] = "val") -> Basel
     train, held = split.part("train"), split.part(part)
     if not train or not held:
         return None
-    nearest, near = thumbnail_neighbours(split.thumbnails(held), split.thumbnails(train))
+    held_thumbnails, train_thumbnails = split.thumbnails(held), split.thumbnails(train)
+    nearest, near = thumbnail_neighbours(held_thumbnails, train_thumbnails)
     found = {
         "majority": majority(train, held),
         "neighbour_number": neighbour_number(train, held),
@@ -140,6 +145,7 @@ def score_baselines(split: Split, part: Literal["val", "test"] = "val") -> Basel
         hits=hits,
         foretold=foretold,
         alike=lead(hits["thumbnail_neighbour"], hits["majority"], groups),
+        clash=in_two_classes(train + held, np.concatenate([train_thumbnails, held_thumbnails]), split.root),
     )
 
 
