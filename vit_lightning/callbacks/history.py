@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vit_lightning.files import replacing
+from vit_lightning.evaluation.figures import draw_curves, save_png
 from vit_lightning.runs import now, write_status
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,8 @@ class History(Callback):
                 if isinstance(logger, EventLog):
                     logger.log_result(self.status["best"]["val/acc"], trainer.global_step)
         if self.rows:
-            draw_curves(self.rows, self.rates, self.folder / "training_curves.png")
+            figure = draw_curves(self.rows, self.rates, self.status.get("baselines", {}))
+            save_png(figure, self.folder / "training_curves.png")
         self.status |= {"state": state, "ended": now()}
         write_status(self.folder, self.status)
 
@@ -252,39 +253,3 @@ def read_numbers(path: Path) -> list[dict[str, float]]:
         for row in csv.DictReader(whole.splitlines()):
             rows.append({name: float(cell) for name, cell in row.items() if cell})
     return rows
-
-
-def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, float]], path: Path) -> None:
-    """Draws loss and accuracy by epoch and the learning rate by step, side by side, into a PNG.
-
-    Args:
-        rows: An epoch each: `epoch` and whichever of `SCORES` it has.
-        rates: Step and learning rate of every optimizer step.
-        path: The PNG.
-    """
-    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
-
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, score in ((loss, "loss"), (accuracy, "acc")):
-        for part, colour in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = [(row["epoch"], row[f"{part}/{score}"]) for row in rows if f"{part}/{score}" in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), color=colour, marker="." if len(points) < 30 else "", label=part)
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    loss.set_title("loss")
-    best = best_row(rows)
-    accuracy.set_title("accuracy")
-    if best is not None:
-        accuracy.set_title(f"accuracy (best val {best['val/acc']:.4f} in epoch {best['epoch']:.0f})")
-        accuracy.plot(best["epoch"], best["val/acc"], "o", color="tab:orange", markerfacecolor="none", markersize=9)
-    rate.plot(*zip(*rates, strict=True), color="tab:green")
-    rate.set_title("learning rate")
-    rate.set_xlabel("step")
-    rate.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
