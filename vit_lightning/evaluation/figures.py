@@ -65,10 +65,10 @@ def short(name: str, length: int = 24) -> str:
 
 
 def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> Figure:
-    """The counts (K, K), rows true and columns predicted, coloured by their share of the row.
+    """The counts (K, K), rows true and columns predicted, with and coloured by their share of the row.
 
     Args:
-        matrix: Numbers of images.
+        matrix: Numbers of images, or of predictions.
         class_names: K names; None leaves them out. Of a hundred classes they take ten times as long as all the rest.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
@@ -96,12 +96,15 @@ def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[s
         axes.tick_params(length=0)
         axes.set_xlabel("said by the model")
         axes.set_ylabel("true class")
+        told = "share of the true class, and count"
         if classes <= MANY_CLASSES:
             for row, column in np.argwhere(matrix > 0):
-                text = axes.text(column + 0.5, row + 0.5, f"{matrix[row, column]:,}", ha="center", va="center", size=8)
+                words = f"{100 * shares[row, column]:.0f} %\n{matrix[row, column]:,}"
+                text = axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", size=7.5)
                 text.set_in_layout(False)  # measuring each of them would take as long as drawing all
         else:
-            axes.set_title("colour: root of the share of the row")
+            told = "colour: root of the share of the true class"
+        axes.set_title(f"Confusion matrix\n{told}", fontsize=9)
     return figure
 
 
