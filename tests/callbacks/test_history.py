@@ -1,6 +1,7 @@
 """The record of a run whose scores are known."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,30 @@ def test_what_a_broken_run_had_is_kept(
     assert (tmp_path / "history.csv").read_text().count("\n") == 3
     assert (tmp_path / "learning_rate.csv").read_text().count("\n") == 1 + 8
     assert (tmp_path / "training_curves.png").is_file()
+
+
+def test_seconds_and_images_a_second_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that ticks once a look: between two batches, of one image each, it is looked at once."""
+    ticks = itertools.count(100)
+    monkeypatch.setattr("vit_lightning.callbacks.history.time.perf_counter", lambda: float(next(ticks)))
+    record(tmp_path, Scripted(), max_epochs=2)
+    told = status(tmp_path)
+    assert told["images_per_second"] == 1.0
+    assert told["device"] == "cpu"
+    assert told["seconds"] == next(ticks) - 1 - 100
+
+
+def test_a_run_that_goes_on_adds_its_time_up(tmp_path: Path) -> None:
+    record(tmp_path, Scripted(), callbacks=[History(tmp_path, {"state": "interrupted", "seconds": 1000.0})])
+    assert 1000 <= status(tmp_path)["seconds"] < 1060
+
+
+def test_a_run_that_never_began_tells_no_time(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    history.on_fit_start(trainer, Scripted())
+    history.on_exception(trainer, Scripted(), RuntimeError())
+    assert (status(tmp_path)["state"], "seconds" in status(tmp_path)) == ("failed", False)
 
 
 def test_a_run_without_validation_is_recorded_too(tmp_path: Path) -> None:

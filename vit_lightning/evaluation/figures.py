@@ -148,7 +148,8 @@ def draw_curves(
                 for (name, value), line in zip(known, ("-", "--", ":"), strict=False):
                     axes.axhline(value, color=INK, linewidth=0.8, linestyle=line, label=f"{name} {value:.3f}")
             if axes.lines:
-                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+                look: dict[str, Any] = {"fontsize": 8, "handlelength": 1.5, "columnspacing": 1.2}
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, **look)
     return figure
 
 
