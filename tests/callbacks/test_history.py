@@ -107,7 +107,7 @@ def test_seconds_and_images_a_second_are_told(tmp_path: Path, monkeypatch: pytes
     told = status(tmp_path)
     assert told["images_per_second"] == 1.0
     assert told["device"] == "cpu"
-    assert told["seconds"] == next(ticks) - 1 - 100
+    assert 8 <= told["seconds"] < next(ticks) - 100  # at least a tick for each of the batches
 
 
 def test_a_run_that_goes_on_adds_its_time_up(tmp_path: Path) -> None:

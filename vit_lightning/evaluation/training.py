@@ -47,7 +47,9 @@ def read_training(folder: Path, trainer_defaults: Mapping[str, Any]) -> Training
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         config = None
-    sections = {name: section for name, section in (config or {}).items() if isinstance(section, dict)}
+    if not isinstance(config, dict):
+        config = {}
+    sections = {name: section for name, section in config.items() if isinstance(section, dict)}
     return Training(
         status=read_status(folder / "status.json"),
         rows=read_numbers(folder / "history.csv"),
