@@ -1,9 +1,11 @@
 """The runs in the log folder: their state and scores, found, ranked and named. No torch in here: listing is quick."""
 
+import csv
 import difflib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -233,6 +235,16 @@ def run_stem(configs: Sequence[Path]) -> str:
     if configs[0].name == "config.yaml":
         return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
     return configs[0].stem
+
+
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """Rows of a CSV file of numbers, without empty cells, up to one that a power cut tore; none without a file."""
+    rows: list[dict[str, float]] = []
+    with suppress(FileNotFoundError, ValueError, csv.Error):
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        for row in csv.DictReader(whole.splitlines()):
+            rows.append({name: float(cell) for name, cell in row.items() if cell})
+    return rows
 
 
 def now() -> str:

@@ -1,21 +1,19 @@
 """The record of a run whose scores are known."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from matplotlib.figure import Figure
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import DataLoader, TensorDataset
 
-from vit_lightning.callbacks.history import EventLog, History, draw_curves
+from vit_lightning.callbacks.history import EventLog, History
 
 ACCURACIES = (0.25, 0.5, 0.5, 0.375)
 
@@ -101,20 +99,28 @@ def test_what_a_broken_run_had_is_kept(
     assert (tmp_path / "training_curves.png").is_file()
 
 
-def test_the_curves_show_what_they_are_given(tmp_path: Path) -> None:
-    """Three panels: where a panel has no data, its middle stays white."""
-    rows = [{"epoch": 1.0, "train/loss": 1.0, "train/acc": 0.2}, {"epoch": 2.0, "train/loss": 0.5, "train/acc": 0.4}]
-    draw_curves(rows, [(0, 0.1), (1, 0.2)], tmp_path / "with.png")
-    draw_curves([{"epoch": 1.0}], [(0, 0.1), (1, 0.2)], tmp_path / "without.png")
-    blue = []  # pixels of the training line's colour in the loss panel and in the accuracy panel
-    for name in ("with.png", "without.png"):
-        with Image.open(tmp_path / name) as picture:
-            pixels = np.asarray(picture.convert("RGB")).astype(int)
-        third = pixels.shape[1] // 3
-        is_blue = pixels[..., 2] > pixels[..., 0] + 60
-        blue += [is_blue[:, :third].sum(), is_blue[:, third : 2 * third].sum()]
-    assert min(blue[:2]) > 50
-    assert max(blue[2:]) == 0
+def test_seconds_and_images_a_second_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that ticks once a look: between two batches, of one image each, it is looked at once."""
+    ticks = itertools.count(100)
+    monkeypatch.setattr("vit_lightning.callbacks.history.time.perf_counter", lambda: float(next(ticks)))
+    record(tmp_path, Scripted(), max_epochs=2)
+    told = status(tmp_path)
+    assert told["images_per_second"] == 1.0
+    assert told["device"] == "cpu"
+    assert 8 <= told["seconds"] < next(ticks) - 100  # at least a tick for each of the batches
+
+
+def test_a_run_that_goes_on_adds_its_time_up(tmp_path: Path) -> None:
+    record(tmp_path, Scripted(), callbacks=[History(tmp_path, {"state": "interrupted", "seconds": 1000.0})])
+    assert 1000 <= status(tmp_path)["seconds"] < 1060
+
+
+def test_a_run_that_never_began_tells_no_time(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    history.on_fit_start(trainer, Scripted())
+    history.on_exception(trainer, Scripted(), RuntimeError())
+    assert (status(tmp_path)["state"], "seconds" in status(tmp_path)) == ("failed", False)
 
 
 def test_a_run_without_validation_is_recorded_too(tmp_path: Path) -> None:
@@ -135,21 +141,6 @@ def test_a_run_without_a_step_has_not_finished(tmp_path: Path, limit: dict[str, 
     with pytest.raises(ValueError, match=f"there was nothing to train: .*{words}"):
         record(tmp_path, Scripted(), **limit)
     assert (status(tmp_path)["state"], status(tmp_path)["epochs"]) == ("failed", 0)
-
-
-def test_the_curves_are_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_curves([{"epoch": 1.0}], [(0, 0.1)], tmp_path / "curves.png")
-    before = (tmp_path / "curves.png").read_bytes()
-
-    def breaks(self: Figure, path: Path, **how: Any) -> None:
-        path.write_bytes(b"half a picture")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Figure, "savefig", breaks)
-    with pytest.raises(OSError, match="no space"):
-        draw_curves([{"epoch": 1.0}], [(0, 0.2)], tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
 
 
 def test_the_baselines_are_a_text_and_no_cards(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_every_image_is_tested_once_a_seed(frames: Path, called: list[list[str]]
     assert (status["state"], status["kind"], status["members"]) == ("finished", "folds", names)
     majority = [read(Path("lightning_logs") / name / "report/metrics.json")["baselines"]["majority"] for name in names]
     assert metrics["baselines"]["majority"] == pytest.approx(np.mean(majority))
+    page = (result / "report/report.html").read_text(encoding="utf-8")
+    assert f"{100 * metrics['accuracy']:.1f}\N{NO-BREAK SPACE}%</strong>" in page
+    assert page.count("<img") == 18  # of the members' data
+    assert all(name.replace("-", "-<wbr>") in page for name in names)
 
 
 def test_it_goes_on_where_it_stopped_and_repeats_nothing(
@@ -115,10 +119,17 @@ def test_what_was_kept_stands_for_the_run(frames: Path, called: list[list[str]])
     assert gzip.decompress((kept / "predictions.csv.gz").read_bytes()) == report
     before = read(Path("lightning_logs/all/report/metrics.json"))
     shutil.rmtree("lightning_logs")
+    for member in Path("studies/one").iterdir():  # kept from another machine
+        told = (member / "metrics.json").read_text().replace(str(frames), "/some/where/else")
+        (member / "metrics.json").write_text(told)
     del called[:]
     assert main(command) == 0
     assert called == []
+    page = Path("lightning_logs/all/report/report.html").read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert "the pictures were not at hand" in page
     after = read(Path("lightning_logs/all/report/metrics.json"))
+    before["data"]["root"] = "/some/where/else"
     assert {**before, "created": ""} == {**after, "created": ""}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,22 @@ def test_what_test_says(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_the_report_has_the_training_as_the_run_recorded_it(run: Path) -> None:
+    status = json.loads((run / "status.json").read_text())
+    page = (run / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"The network has {status['parameters']:,} parameters." in page
+    assert "It was trained for 3 epochs on cpu" in page
+    assert f"at {round(status['images_per_second']):,} images a second" in page
+    assert f"accuracy (best val {status['best']['val/acc']:.4f} in epoch {status['best']['epoch']})" in page
+    assert f"majority {status['baselines']['majority']:.3f}" in page
+    assert re.search(r"model\.<wbr>dim</th>\s*<td>16</td>\s*<td>256</td>", page)
+    assert "trainer.<wbr>devices" not in page  # the command's own default
+    for name in ("history.csv", "status.json", "config.yaml"):  # as of a run that knew none of it
+        (run / name).unlink()
+    assert main(["test", "--run=lightning_logs/one"]) == 0
+    assert "How it was trained" not in (run / "report" / "report.html").read_text(encoding="utf-8")
+
+
 def test_without_a_test_part_validation_is_scored_and_has_no_temperature(
     run: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +210,7 @@ def test_a_lone_checkpoint_is_reported_beside(run: Path, capsys: pytest.CaptureF
     shutil.copy(run / "checkpoints" / "best.ckpt", "lone.ckpt")
     assert main(["test", "--run=lone.ckpt"]) == 0
     assert json.loads(Path("report/metrics.json").read_text())["run"] == "lone"
+    assert "How it was trained" not in Path("report/report.html").read_text(encoding="utf-8")
 
 
 def test_folds_test_all_images_and_are_compared_together(

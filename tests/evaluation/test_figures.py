@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from vit_lightning.evaluation.figures import (
     INK,
     draw_confusion_matrix,
+    draw_curves,
     draw_precision_recall,
     draw_reliability,
     save_png,
@@ -96,7 +98,8 @@ def test_cells_are_coloured_by_their_share_of_the_row() -> None:
     (axes,) = figure.axes
     shares = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
     assert shares.tolist() == [[0.75, 0.25, 0], [0, 0, 0], [0.5, 0, 0.5]]
-    assert [text.get_text() for text in axes.texts] == ["6", "2", "1", "1"]
+    assert [text.get_text() for text in axes.texts] == ["75 %\n6", "25 %\n2", "50 %\n1", "50 %\n1"]
+    assert axes.get_title() == "Confusion matrix\nshare of the true class, and count"
     assert axes.yaxis_inverted()  # the first class on top
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
 
@@ -106,7 +109,7 @@ def test_names_may_be_left_out_and_colours_are_explained_where_there_are_no_coun
     assert not axes.get_xticklabels()
     assert not axes.get_yticklabels()
     assert not axes.texts
-    assert "root of the share" in axes.get_title()
+    assert axes.get_title() == "Confusion matrix\ncolour: root of the share of the true class"
 
 
 def test_names_are_taken_literally() -> None:
@@ -161,3 +164,54 @@ def test_the_png_is_on_white(tmp_path: Path) -> None:
         colours = image.convert("RGB").getcolors(1_000_000)
     assert max(colours or [])[1] == (255, 255, 255)
     assert (47, 127, 209) in {colour for _, colour in colours or []}  # a share of 1, in full
+
+
+ROWS = [
+    {"epoch": 1.0, "train/loss": 1.0, "train/acc": 0.2, "val/acc": 0.5, "val/f1": 0.1},
+    {"epoch": 2.0, "train/loss": 0.5, "train/acc": 0.4, "val/acc": 0.25, "val/f1": 0.2},
+]
+
+
+def lines_of(figure: Figure, panel: int) -> dict[str, list[list[float]]]:
+    """The labelled lines of a panel."""
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in figure.axes[panel].lines}
+    return {label: points for label, points in lines.items() if not label.startswith("_")}
+
+
+def test_the_training_curves_are_the_history_with_the_baselines_across() -> None:
+    baselines = {"part": "val", "majority": 0.35, "thumbnail_neighbour": 0.4, "near_duplicates": 0.01}
+    figure = draw_curves(ROWS, [(0, 0.1), (1, 0.2)], baselines)
+    assert lines_of(figure, 0) == {"train": [[1, 1], [2, 0.5]]}
+    assert lines_of(figure, 1) == {
+        "train": [[1, 0.2], [2, 0.4]],
+        "val": [[1, 0.5], [2, 0.25]],
+        "majority 0.350": [[0, 0.35], [1, 0.35]],
+        "nearest thumbnail 0.400": [[0, 0.4], [1, 0.4]],
+    }
+    assert lines_of(figure, 2) == {"val": [[1, 0.1], [2, 0.2]]}
+    assert np.asarray(figure.axes[3].lines[0].get_xydata()).tolist() == [[0, 0.1], [1, 0.2]]
+    titles = ["loss", "accuracy (best val 0.5000 in epoch 1)", "macro-F1", "learning rate"]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    (labels,) = ([text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes[1:2])
+    assert labels == ["train", "val", "majority 0.350", "nearest thumbnail 0.400"]
+
+
+def test_a_run_without_scores_has_empty_curves() -> None:
+    figure = draw_curves([{"epoch": 1.0}], [(0, 0.1)], {})
+    assert [len(axes.lines) for axes in figure.axes] == [0, 0, 0, 1]
+    assert [axes.get_title() for axes in draw_curves(ROWS, [], {}, ["loss", "f1"]).axes] == ["loss", "macro-F1"]
+
+
+def test_a_png_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_png(draw_curves(ROWS, [(0, 0.1)], {}), tmp_path / "curves.png")
+    before = (tmp_path / "curves.png").read_bytes()
+
+    def breaks(self: Figure, path: Path, **how: Any) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", breaks)
+    with pytest.raises(OSError, match="no space"):
+        save_png(draw_curves(ROWS, [(0, 0.2)], {}), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

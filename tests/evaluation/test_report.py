@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from vit_lightning.evaluation import report
+from vit_lightning.evaluation.folds import Member, summarise
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score
 from vit_lightning.evaluation.report import least_sure_hits, surest_mistakes, write_report
+from vit_lightning.evaluation.training import Training
 from vit_lightning.module import ViTClassifier
 
 NASTY = ["<script>alert(1)</script>", 'a"b<img src=x onerror=alert(2)>', "a_rather_long_name_" * 5, "_ $x$ &amp;"]
@@ -82,7 +84,9 @@ def page(frames: Path, model: ViTClassifier, tmp_path_factory: pytest.TempPathFa
     changes = {"accuracy": 0.5056, "macro_f1": 0.4245}
     intervals = {"level": 0.95, "accuracy": [0.381, 0.6312], "macro_f1": [0.3, 0.55]}
     metrics = metrics_of(outcome, **changes, intervals=intervals)
-    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, model.net, root=frames)
+    training = Training(STATUS, ROWS, "32-true", SETTINGS)
+    folder = tmp_path_factory.mktemp("run") / "report"
+    return write_report(folder, metrics, outcome, model.net, root=frames, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,9 @@ def test_it_says_what_was_measured_and_how_much_it_is_worth(page: Path) -> None:
         (0.60, {"interval": [0.03, 0.29], "p": 0.0625}, "is ahead by +16.2 points [3.0, 29.0]: that may be chance."),
         (0.60, {"interval": [-0.03, 0.29], "p": 0.1}, "that may be chance"),
         (0.60, {"interval": None, "p": None}, "the model is ahead by 16.2 points. "),
-        (0.43, {"interval": [-0.1, 0.09], "p": 0.8}, "The model does no better"),
+        (0.43, {"interval": [-0.1, 0.09], "p": 0.8}, "The model does no better on these images, which may be chance."),
+        (0.23, {"interval": [-0.3, -0.1], "p": 0.01}, "does no better on these images, and that is more than chance."),
+        (0.43, {"interval": None, "p": None}, "The model does no better on these images. "),
     ],
 )
 def test_the_baselines_are_held_against_it(accuracy: float, lead: dict[str, Any], said: str, frames: Path) -> None:
@@ -153,10 +159,10 @@ def test_the_baselines_are_held_against_it(accuracy: float, lead: dict[str, Any]
     assert said in text
 
 
-def words_of(metrics: dict[str, Any]) -> str:
+def words_of(metrics: dict[str, Any], training: Training | None = None) -> str:
     """What a page without pictures says."""
     figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
-    html = report.render(metrics, {"mistakes": [], "hits": []}, figures)
+    html = report.render(metrics, {"mistakes": [], "hits": []}, figures, training)
     return " ".join(unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", html, flags=re.DOTALL)).split())
 
 
@@ -390,6 +396,208 @@ def test_what_lies_beside_it(page: Path) -> None:
     assert page.stat().st_size < 1_500_000
 
 
+ROWS = [{"epoch": float(epoch), "train/loss": 1 / epoch, "val/acc": 0.1 * epoch} for epoch in range(1, 6)]
+SETTINGS = [(f"model.setting_{number}", str(number), "left out") for number in range(9)]
+STATUS = {
+    "parameters": 347620,
+    "epochs": 5,
+    "max_epochs": 8,
+    "device": "cpu",
+    "seconds": 570.0,
+    "images_per_second": 94.6,
+    "ancestors": [{"run": "parent-001"}],
+    "best": {"epoch": 5, "val/acc": 0.5},
+    "baselines": {"part": "val", "majority": 0.351},
+}
+
+
+def test_how_it_was_trained(frames: Path, model: ViTClassifier, tmp_path: Path) -> None:
+    outcome = outcome_of(frames)
+    training = Training(STATUS, ROWS, "32-true", SETTINGS)
+    page = write_report(tmp_path, metrics_of(outcome), outcome, model.net, root=frames, training=training)
+    text, html = text_of(page), page.read_text(encoding="utf-8")
+    told = (
+        "The network has 347,620 parameters. It was trained for 5 of 8 epochs, starting from the weights of parent-001"
+    )
+    assert f"{told} on cpu (32-true), which took 9.5 minutes, at 95 images a second, validation left out." in text
+    assert "9 settings differ from their defaults" in text
+    assert "model.setting_8 8 left out" in text
+    assert [f'aria-label="Training curve: {name}"' in html for name in ("loss", "accuracy", "macro-F1")] == [
+        *(True, True, False)  # of what was never measured there is no curve
+    ]
+    assert "majority 0.351" in html
+    assert "accuracy (best val 0.5000 in epoch 5)" in html
+    assert "The best validation accuracy" not in text  # the curve says it
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        (Training({"parameters": 7}, [], None, []), "The network has 7 parameters."),
+        (Training({"best": {"epoch": 2, "val/acc": 0.5}}, [], None, []), "accuracy, 50.0 %, was that of epoch 2."),
+        (Training({}, [], None, SETTINGS[:1]), "1 setting differs from its default"),
+        (Training({"epochs": 1, "max_epochs": -1}, [], None, []), "It was trained for 1 epoch."),
+        (Training({}, [], None, []), None),
+        (None, None),
+    ],
+)
+def test_what_a_run_did_not_record_is_absent(training: Training | None, said: str | None, frames: Path) -> None:
+    text = words_of(metrics_of(outcome_of(frames)), training)
+    assert ("How it was trained" in text) == (said is not None)
+    assert said is None or said in text
+    assert ("differ from" in text) == (training is not None and len(training.settings) > 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(45.2, "45 seconds"), (89, "89 seconds"), (90, "1.5 minutes"), (5390, "89.8 minutes"), (5400, "1.5 hours")],
+)
+def test_times_in_words(seconds: float, said: str) -> None:
+    assert report.duration(seconds) == said
+
+
+def test_another_set_is_called_one(frames: Path) -> None:
+    split = {"kind": "external", "id": "1", "train": 0, "val": 0, "test": 96}
+    baselines = dict.fromkeys(("majority", "neighbour_number", "thumbnail_neighbour"))
+    metrics = metrics_of(outcome_of(frames), split=split, baselines=baselines, near_duplicates=None, leads={})
+    text = words_of(metrics)
+    assert "A test of its checkpoint best.ckpt on tom_and_jerry, another set than its own, 5 March 2026" in text
+    assert "all of which are held out: none belongs to the data that the run was made on" in text
+    for words in ("test part", "for training", "grey bars", "Simpler ways", "Near-duplicates"):
+        assert words not in text
+
+
+@pytest.mark.parametrize(
+    ("seen", "part", "doubt"),
+    [
+        ({"seen": 0, "chose": 0, "unknown": []}, "test", False),
+        ({"seen": 3, "chose": 0, "unknown": []}, "test", True),
+        ({"seen": 0, "chose": 0, "unknown": ["x.ckpt"]}, "test", True),
+        ({"seen": 0, "chose": 7, "unknown": []}, "test", True),
+        ({"seen": 0, "chose": 7, "unknown": []}, "val", False),
+        (None, "test", None),
+    ],
+)
+def test_images_are_unseen_only_where_that_is_known(
+    seen: dict[str, Any] | None, part: str, doubt: bool | None, frames: Path
+) -> None:
+    told = seen and seen | {"sentence": "this is known of them"}
+    text = words_of(metrics_of(outcome_of(frames), seen=told, part=part))
+    assert ("that it was not trained on" in text) == (doubt is False)
+    assert ("These may be no unseen images. This is known of them." in text) == (doubt is True)
+    assert text.count("his is known of them") == (seen is not None)  # once
+
+
+def test_what_a_warning_says_is_not_said_again(hard_page: Path) -> None:
+    assert text_of(hard_page).count("98 % have a near-duplicate") == 1
+
+
+def test_cells_have_share_and_count(frames: Path) -> None:
+    metrics = metrics_of(outcome_of(frames))
+    metrics["confusion_matrix"] = [[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 2000]]
+    figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
+    html = report.render(metrics, {"mistakes": [], "hits": []}, figures)
+    assert "<caption>Confusion matrix: the share of the true class in per cent" in html
+    table = html[html.index('<table class="matrix') :]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table[: table.index("</table>")])
+    assert cells[:4] == ["75\N{NO-BREAK SPACE}%<small>3</small>", "25\N{NO-BREAK SPACE}%<small>1</small>", "0", "0"]
+    assert cells[-1] == "100\N{NO-BREAK SPACE}%<small>2,000</small>"
+
+
+def test_without_a_network_the_images_are_shown_alone(frames: Path, tmp_path: Path) -> None:
+    outcome = outcome_of(frames)
+    html = write_report(tmp_path / "report", metrics_of(outcome), outcome, None, root=frames).read_text("utf-8")
+    assert html.count("<img") == 18
+    assert "attention" not in html.lower()
+    with Image.open(tmp_path / "report/hits/01.jpg") as shown, Image.open(frames / outcome.paths[0]) as frame:
+        assert shown.width / shown.height == pytest.approx(frame.width / frame.height, rel=0.02)
+
+
+@pytest.mark.parametrize("root", [None, "gone"])
+def test_without_the_data_the_images_are_named(
+    root: str | None, frames: Path, tmp_path: Path, told: list[tuple[str, str]]
+) -> None:
+    outcome = outcome_of(frames)
+    place = None if root is None else tmp_path / root
+    page = write_report(tmp_path / "report", metrics_of(outcome), outcome, None, root=place)
+    text = text_of(page)
+    assert "<img" not in page.read_text(encoding="utf-8")
+    assert "the pictures were not at hand for this page" in text
+    assert "no longer there" not in text
+    assert outcome.paths[surest_mistakes(outcome, 1)[0]] in text
+    assert [line for _, line in told if "names images and shows none" in line] != []
+
+
+def folds_result(frames: Path, seeds: int) -> tuple[dict[str, Any], Outcome]:
+    """Of two folds, with models that are right about as often as the one above."""
+    whole = outcome_of(frames, groups=12)
+    members = []
+    for seed in range(seeds):
+        for fold in (1, 2):
+            own = [index for index in range(len(whole.paths)) if int(whole.groups[index]) % 2 == fold - 1]
+            probabilities = np.roll(whole.probabilities[own], seed, axis=1) if seed else whole.probabilities[own]
+            outcome = Outcome(
+                class_names=whole.class_names,
+                paths=[whole.paths[index] for index in own],
+                groups=[whole.groups[index] for index in own],
+                labels=whole.labels[own],
+                probabilities=probabilities,
+            )
+            metrics = metrics_of(outcome, accuracy=float((outcome.predicted == outcome.labels).mean()))
+            metrics["seen"] = {"images": len(own), "seen": 0, "chose": 0, "unknown": []}
+            members.append(Member(f"all-f{fold}-s{seed}", fold, seed, metrics, outcome))
+    return summarise("all", members)
+
+
+@pytest.fixture(scope="module")
+def folds_page(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    metrics, outcome = folds_result(frames, seeds=2)
+    return write_report(tmp_path_factory.mktemp("run") / "report", metrics, outcome, None, root=frames)
+
+
+def test_a_result_of_folds_with_one_seed(frames: Path, tmp_path: Path) -> None:
+    metrics, outcome = folds_result(frames, seeds=1)
+    text = text_of(write_report(tmp_path, metrics, outcome, None, root=frames))
+    low, high = (100 * end for end in metrics["spread"]["groups"])
+    for sentence in (
+        "A test of 2 models, each on the fold of tom_and_jerry that it was not trained on, ",
+        f"{100 * metrics['accuracy']:.1f} % of 96 images labelled right 95 % interval: {low:.1f} to {high:.1f} %",
+        "The images were shared out into 2 folds. Each was held out in turn while a model was trained on others;",
+        "Another seed of training It cannot be said: there is only one.",
+        "so that each of the 96 images is held out once for every seed. 0 of 96 predictions are of images",
+        "1.2% of the test images have a near-duplicate in the training part of their fold.",
+        "No temperature was fitted: each of the models would have its own.",
+        "Always the most frequent class 35.1 %",
+    ):
+        assert sentence in text
+    for name, member in metrics["folds"].items():
+        assert f"{name} {member['fold']} 0 {member['images']} {100 * member['accuracy']:.1f} %" in text
+    for words in ("None", "nan", "0 for training", "below each", "Beside or below each image", "predictions right"):
+        assert words not in text
+
+
+def test_a_result_of_folds_with_two_seeds_counts_predictions(folds_page: Path, frames: Path) -> None:
+    metrics, _ = folds_result(frames, seeds=2)
+    text = text_of(folds_page)
+    first, second = (f"{100 * value:.1f} % with seed {seed}" for seed, value in metrics["spread"]["seeds"].items())
+    low, high = (100 * end for end in metrics["spread"]["groups"])
+    for sentence in (
+        f"{100 * metrics['accuracy']:.1f} % of 192 predictions right",
+        "Each was held out in turn, 2 times with another seed, while a model was trained on others;",
+        "That makes 2 predictions for each of 96 images. The images come from 12 blocks of 12 frames",
+        f"95 % interval: {low:.1f} to {high:.1f} %",
+        "By the interval at the top, which is over 12 blocks of 12 frames, with the seeds averaged.",
+        f"By a standard deviation of {100 * metrics['spread']['deviation']:.1f} points between 2 seeds, which so few",
+        f"{first}, {second}.",
+        "and below it the number of predictions",
+        "With 192 predictions chance alone",
+    ):
+        assert sentence in text
+    assert len(metrics["folds"]) == 4
+    assert all(name in text for name in metrics["folds"])
+    assert sum(map(sum, metrics["confusion_matrix"])) == 192
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed; pip install playwright")
@@ -431,7 +639,7 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page"])
+@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page", "folds_page"])
 def test_in_a_browser(which: str, width: int, scheme: str, browser: Any, request: pytest.FixtureRequest) -> None:
     """No sideways scrolling, nothing asked for from elsewhere, all pictures there, all text legible."""
     address = request.getfixturevalue(which).as_uri()
@@ -456,7 +664,7 @@ def test_in_a_browser(which: str, width: int, scheme: str, browser: Any, request
     tab.close()
 
 
-@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page"])
+@pytest.mark.parametrize("which", ["page", "hard_page", "wide_page", "folds_page"])
 def test_on_paper(which: str, browser: Any, request: pytest.FixtureRequest) -> None:
     """White whatever the screen, and as wide as the paper: an A4 page has 680 points between its margins."""
     tab = browser.new_page(viewport={"width": 680, "height": 960}, color_scheme="dark")

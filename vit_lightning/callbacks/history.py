@@ -5,7 +5,6 @@ import logging
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vit_lightning.files import replacing
-from vit_lightning.runs import now, write_status
+from vit_lightning.evaluation.figures import draw_curves, save_png
+from vit_lightning.hardware import device_name
+from vit_lightning.runs import now, read_numbers, write_status
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ class History(Callback):
         self.rates: list[tuple[int, float]] = []
         self.unwritten_rates = 0
         self.epoch_began = 0.0
+        self.began, self.spent = 0.0, 0.0  # of this session, and seconds of earlier ones
+        self.images, self.seconds, self.since = 0, 0.0, 0.0  # trained on in this session, pauses left out
         self.in_epoch = False
         self.epochs_done = 0
         self.validated = False
@@ -114,7 +116,8 @@ class History(Callback):
         self.untouched = False
         if self.on_begin is not None:
             self.on_begin()
-        self.status["max_epochs"] = trainer.max_epochs
+        self.status |= {"max_epochs": trainer.max_epochs, "device": device_name(trainer)}
+        self.began, self.spent = time.perf_counter(), self.status.get("seconds", 0.0)
         history, rates = self.folder / "history.csv", self.folder / "learning_rate.csv"
         self.rows = [row for row in read_numbers(history) if row["epoch"] <= self.epochs_done]
         self.rates = [(int(row["step"]), row["lr"]) for row in read_numbers(rates) if row["step"] < trainer.global_step]
@@ -124,13 +127,27 @@ class History(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the epoch's clock."""
-        self.epoch_began = time.perf_counter()
+        self.epoch_began = self.since = time.perf_counter()
         self.in_epoch = True
         self.validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The validation scores are this epoch's."""
+        """The validation scores are this epoch's; what it took is no training."""
         self.validated = True
+        self.since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401  # Lightning's signature
+        batch: Sequence[torch.Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Counts one batch, of all processes together."""
+        before, self.since = self.since, time.perf_counter()
+        self.images += len(batch[0]) * trainer.world_size
+        self.seconds += self.since - before
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -179,7 +196,16 @@ class History(Callback):
             self.status.pop(name, None)
             if row is not None:
                 self.status[name] = row | {"epoch": int(row["epoch"])}
+        self.tell_time()
         write_status(self.folder, self.status)
+
+    def tell_time(self) -> None:
+        """Seconds of training with all its pauses, earlier sessions included, and images a second without."""
+        if not self.began:
+            return
+        self.status["seconds"] = round(self.spent + time.perf_counter() - self.began, 1)
+        if self.images:
+            self.status["images_per_second"] = round(self.images / self.seconds, 1)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run went through.
@@ -218,7 +244,9 @@ class History(Callback):
                 if isinstance(logger, EventLog):
                     logger.log_result(self.status["best"]["val/acc"], trainer.global_step)
         if self.rows:
-            draw_curves(self.rows, self.rates, self.folder / "training_curves.png")
+            figure = draw_curves(self.rows, self.rates, self.status.get("baselines", {}))
+            save_png(figure, self.folder / "training_curves.png")
+        self.tell_time()
         self.status |= {"state": state, "ended": now()}
         write_status(self.folder, self.status)
 
@@ -242,49 +270,3 @@ def write_rows(path: Path, rows: Sequence[Sequence[object]], *, append: bool = F
     """Writes a CSV file, or adds rows to it."""
     with path.open("a" if append else "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def read_numbers(path: Path) -> list[dict[str, float]]:
-    """Rows of a CSV file of numbers, without empty cells, up to one that a power cut tore; none without a file."""
-    rows: list[dict[str, float]] = []
-    with suppress(FileNotFoundError, ValueError, csv.Error):
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-        for row in csv.DictReader(whole.splitlines()):
-            rows.append({name: float(cell) for name, cell in row.items() if cell})
-    return rows
-
-
-def draw_curves(rows: Sequence[dict[str, float]], rates: Sequence[tuple[int, float]], path: Path) -> None:
-    """Draws loss and accuracy by epoch and the learning rate by step, side by side, into a PNG.
-
-    Args:
-        rows: An epoch each: `epoch` and whichever of `SCORES` it has.
-        rates: Step and learning rate of every optimizer step.
-        path: The PNG.
-    """
-    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
-
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, score in ((loss, "loss"), (accuracy, "acc")):
-        for part, colour in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = [(row["epoch"], row[f"{part}/{score}"]) for row in rows if f"{part}/{score}" in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), color=colour, marker="." if len(points) < 30 else "", label=part)
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    loss.set_title("loss")
-    best = best_row(rows)
-    accuracy.set_title("accuracy")
-    if best is not None:
-        accuracy.set_title(f"accuracy (best val {best['val/acc']:.4f} in epoch {best['epoch']:.0f})")
-        accuracy.plot(best["epoch"], best["val/acc"], "o", color="tab:orange", markerfacecolor="none", markersize=9)
-    rate.plot(*zip(*rates, strict=True), color="tab:green")
-    rate.set_title("learning rate")
-    rate.set_xlabel("step")
-    rate.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")

@@ -186,10 +186,14 @@ class FoldsResult:
     def report(self) -> dict[str, Any]:
         """Writes the result over every image, and says what it is."""
         from vit_lightning.evaluation.folds import read_member, summarise, write_result
+        from vit_lightning.evaluation.report import write_report
 
         members = [read_member(name, fold, seed, self.source(name) or Path()) for name, fold, seed in self.members]
-        metrics, _ = summarise(self.name, members)
+        metrics, outcome = summarise(self.name, members)
         write_result(self.folder / "report", metrics, members)
+        roots = (Path(member.metrics["data"].get("root") or "") for member in members)  # '' is no folder of images
+        root = next((root for root in roots if root != Path() and root.is_dir()), None)
+        page = write_report(self.folder / "report", metrics, outcome, None, root=root)
         interval, groups = metrics["intervals"]["accuracy"], metrics["groups"]
         words = "" if interval is None else f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}"
         log.info(
@@ -200,5 +204,5 @@ class FoldsResult:
             log.info("over %d seeds the deviation of acc is %.4f", self.seeds, metrics["spread"]["deviation"])
         known = {key: value for key, value in metrics["baselines"].items() if value is not None}
         log.info("to beat: %s", json.dumps({key: round(value, 4) for key, value in known.items()})[1:-1])
-        log.info("the result is in %s", self.folder / "report")
+        log.info("the report is %s", page)
         return metrics

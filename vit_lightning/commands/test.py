@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vit_lightning.callbacks.outputs import HeldOutOutputs
 from vit_lightning.commands.evaluating import EvaluationCommand, score
 from vit_lightning.commands.external import external_split, is_external
-from vit_lightning.commands.model_command import run_command
+from vit_lightning.commands.model_command import TRAINER_DEFAULTS, run_command
 from vit_lightning.commands.resuming import absolute
 from vit_lightning.commands.seen import Seen, add_allow_seen
 from vit_lightning.data.splitting import Split
@@ -99,6 +99,7 @@ class Test(EvaluationCommand):
     def report(self, part: Literal["val", "test"], seen: Seen) -> None:
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
+        from vit_lightning.evaluation.training import read_training
 
         split, status, folder = self.datamodule.used_split, self.run_status, self.report_folder
         if len(self.outputs.logits[part]) < len(split.part(part)):
@@ -124,4 +125,6 @@ class Test(EvaluationCommand):
             "split": {"kind": split.kind, "id": split.id, "family": family, **split.sizes()},
             "seen": seen.record(),
         }
-        assess(self.model.net, split, self.outputs.logits, part=part, facts=facts, folder=folder)
+        training = None if self.run_folder is None else read_training(self.run_folder, TRAINER_DEFAULTS)
+        outputs = self.outputs.logits
+        assess(self.model.net, split, outputs, part=part, facts=facts, folder=folder, training=training)

@@ -13,6 +13,7 @@ from vit_lightning.evaluation.baselines import BASELINE_NAMES, Baselines, lead, 
 from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score, score_challenges, write_predictions
 from vit_lightning.evaluation.report import write_report
+from vit_lightning.evaluation.training import Training
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.runs import now
 
@@ -47,6 +48,7 @@ def assess(
     part: Part,
     facts: dict[str, Any],
     folder: Path,
+    training: Training | None = None,
 ) -> None:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
@@ -57,6 +59,7 @@ def assess(
         part: What was scored.
         facts: What goes into `metrics.json` of run, data and split.
         folder: Where to write; made where it is missing.
+        training: How the net was trained, where that is known.
 
     Raises:
         OSError: The folder cannot be written, or a picture not be read.
@@ -89,7 +92,7 @@ def assess(
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.csv", outcome)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    report = write_report(folder, metrics, outcome, net, root=split.root)
+    report = write_report(folder, metrics, outcome, net, root=split.root, training=training)
     log.info("%s", interval_words(metrics))
     if baselines is not None:
         baselines.tell(log)

@@ -1,4 +1,4 @@
-"""The report's figures, saved as a PNG and set into the page as an SVG; TensorBoard shows the confusion matrix too."""
+"""The figures of a run and its report, as a PNG and in the page as an SVG; TensorBoard shows the matrix, too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vit_lightning.evaluation.baselines import BASELINE_NAMES
+from vit_lightning.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,6 +31,9 @@ POINTS = 300
 
 #: Above so many classes a table of counts is no longer read, and lines are no longer told apart.
 MANY_CLASSES, MANY_LINES = 20, 8
+
+#: Panels of the training curves, and what each is called.
+CURVES = {"loss": "loss", "acc": "accuracy", "f1": "macro-F1", "lr": "learning rate"}
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,10 +65,10 @@ def short(name: str, length: int = 24) -> str:
 
 
 def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[str] | None) -> Figure:
-    """The counts (K, K), rows true and columns predicted, coloured by their share of the row.
+    """The counts (K, K), rows true and columns predicted, with and coloured by their share of the row.
 
     Args:
-        matrix: Numbers of images.
+        matrix: Numbers of images, or of predictions.
         class_names: K names; None leaves them out. Of a hundred classes they take ten times as long as all the rest.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
@@ -90,12 +96,60 @@ def draw_confusion_matrix(matrix: npt.NDArray[np.int64], class_names: Sequence[s
         axes.tick_params(length=0)
         axes.set_xlabel("said by the model")
         axes.set_ylabel("true class")
+        told = "share of the true class, and count"
         if classes <= MANY_CLASSES:
             for row, column in np.argwhere(matrix > 0):
-                text = axes.text(column + 0.5, row + 0.5, f"{matrix[row, column]:,}", ha="center", va="center", size=8)
+                words = f"{100 * shares[row, column]:.0f} %\n{matrix[row, column]:,}"
+                text = axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", size=7.5)
                 text.set_in_layout(False)  # measuring each of them would take as long as drawing all
         else:
-            axes.set_title("colour: root of the share of the row")
+            told = "colour: root of the share of the true class"
+        axes.set_title(f"Confusion matrix\n{told}", fontsize=9)
+    return figure
+
+
+def draw_curves(
+    rows: Sequence[Mapping[str, float]],
+    rates: Sequence[tuple[int, float]],
+    baselines: Mapping[str, Any],
+    panels: Sequence[str] = tuple(CURVES),
+) -> Figure:
+    """Loss, accuracy and macro-F1 by epoch and the learning rate by step, side by side.
+
+    Args:
+        rows: Of `history.csv`: `epoch` and whichever scores it has.
+        rates: Step and learning rate of every optimizer step.
+        baselines: As `status.json` has them: those of `BASELINE_NAMES` are lines across the accuracy.
+        panels: Which of `CURVES` are drawn.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
+
+    with style():
+        figure = Figure(figsize=(3.4 * len(panels), 3.4), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axes.set_title(CURVES[panel])
+            axes.grid(alpha=0.25)
+            axes.set_xlabel("step" if panel == "lr" else "epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            if panel == "lr":
+                axes.plot(*zip(*rates, strict=True), color=COLOURS[2])
+                continue
+            for part, colour in (("train", COLOURS[0]), ("val", COLOURS[1])):
+                points = [(row["epoch"], row[f"{part}/{panel}"]) for row in rows if f"{part}/{panel}" in row]
+                if points:
+                    marker = "." if len(points) < 30 else ""
+                    axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=part)
+                if points and (part, panel) == ("val", "acc"):
+                    epoch, best = max(points, key=lambda point: point[1])
+                    axes.plot(epoch, best, "o", color=colour, markerfacecolor="none", markersize=9)
+                    axes.set_title(f"accuracy (best val {best:.4f} in epoch {epoch:.0f})")
+            if panel == "acc":
+                known = [(name, baselines[key]) for key, name in BASELINE_NAMES.items() if key in baselines]
+                for (name, value), line in zip(known, ("-", "--", ":"), strict=False):
+                    axes.axhline(value, color=INK, linewidth=0.8, linestyle=line, label=f"{name} {value:.3f}")
+            if axes.lines:
+                look: dict[str, Any] = {"fontsize": 8, "handlelength": 1.5, "columnspacing": 1.2}
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, **look)
     return figure
 
 
@@ -171,9 +225,9 @@ def draw_precision_recall(labels: npt.NDArray[np.int64], probabilities: Floats, 
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Saves it on white."""
-    with style():
-        figure.savefig(path, dpi=130)
+    """Saves it on white, in place of an older one in one step."""
+    with style(), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
 
 
 def to_svg(figure: Figure, name: str) -> str:

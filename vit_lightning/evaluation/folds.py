@@ -151,10 +151,16 @@ def summarise(name: str, members: Sequence[Member]) -> tuple[dict[str, Any], Out
         **score(outcome),
         "spread": spread_of(members),
         "folds": {
-            member.name: {"fold": member.fold, "seed": member.seed, "accuracy": member.metrics["accuracy"]}
+            member.name: {
+                "fold": member.fold,
+                "seed": member.seed,
+                "images": len(member.outcome.paths),
+                "accuracy": member.metrics["accuracy"],
+            }
             for member in members
         },
-        "calibration": calibrate(outcome, None),
+        "seen": seen_by(members),
+        "calibration": calibrate(outcome, None) | {"no_temperature": "each of the models would have its own"},
         "baselines": baselines,
         "near_duplicates": duplicates_of(members, images),
         "challenges": None,
@@ -168,9 +174,30 @@ def duplicates_of(members: Sequence[Member], images: Array) -> dict[str, Any] | 
     if len(known) < len(members):
         return None
     share = float(np.average([each["share"] for each in known], weights=images))
-    flagged = any(each["flagged"] for each in known)
-    words = "a fold's split leaks" if flagged else "no fold's split is said to leak"
-    return {"share": share, "flagged": flagged, "sentence": f"{share:.1%} of the test images: {words}"}
+    leaks = sorted({member.fold for member in members if member.metrics["near_duplicates"]["flagged"]})
+    words = f"{share:.1%} of the test images have a near-duplicate in the training part of their fold"
+    if leaks:
+        words += f"; the split leaks in {len(leaks)} of {len({member.fold for member in members})} folds"
+    return {"share": share, "flagged": bool(leaks), "sentence": words}
+
+
+def seen_by(members: Sequence[Member]) -> dict[str, Any] | None:
+    """What the weights have seen of what they were tested on, all members together; None where one does not know."""
+    found = [member.metrics.get("seen") for member in members]
+    known = [each for each in found if each]
+    if len(known) < len(members):
+        return None
+    sums = {key: sum(each[key] for each in known) for key in ("images", "seen", "chose")}
+    unknown = sorted({name for each in known for name in each["unknown"]})
+    sentences = [
+        f"{sums['seen']} of {sums['images']} predictions are of images that the weights, or a run they started from, "
+        "were trained on"
+    ]
+    if unknown:
+        sentences.append(f"what {' and '.join(unknown)} learned from is not known: maybe these very images")
+    if sums["chose"]:
+        sentences.append(f"{sums['chose']} are of images that chose a checkpoint that the weights come from")
+    return {"part": "test", **sums, "unknown": unknown, "sentence": "; ".join(sentences)}
 
 
 def write_result(folder: Path, metrics: dict[str, Any], members: Sequence[Member]) -> None:

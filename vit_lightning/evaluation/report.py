@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.evaluation.figures import (
+    CURVES,
     MANY_CLASSES,
     draw_confusion_matrix,
+    draw_curves,
     draw_precision_recall,
     draw_reliability,
     save_png,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vit_lightning.evaluation.metrics import Outcome
+    from vit_lightning.evaluation.training import Training
     from vit_lightning.models.vit import VisionTransformer
 
 log = logging.getLogger(__name__)
@@ -56,8 +59,9 @@ class Case:
         true: Its class.
         said: The model's.
         confidence: The probability that the model gave that class.
-        picture: The image and the attention over it, side by side, as a JPEG; None where it cannot be read any more.
-        trouble: Why it cannot.
+        picture: The image and the attention over it, side by side, as a JPEG, or the image alone; None where it cannot
+            be read any more.
+        trouble: Why it cannot; nothing is said of each where all of them are elsewhere.
     """
 
     path: str
@@ -74,7 +78,13 @@ class Case:
 
 
 def write_report(
-    folder: Path, metrics: dict[str, Any], outcome: Outcome, net: VisionTransformer, *, root: Path
+    folder: Path,
+    metrics: dict[str, Any],
+    outcome: Outcome,
+    net: VisionTransformer | None,
+    *,
+    root: Path | None,
+    training: Training | None = None,
 ) -> Path:
     """Writes `report.html` and its pictures: what was measured, on what, and how much it is worth.
 
@@ -85,8 +95,10 @@ def write_report(
         folder: The run's `report/`, made where it is missing.
         metrics: What `metrics.json` says.
         outcome: The images, their classes and what the model said of them.
-        net: It is asked once more where it looked, for the images that are shown.
-        root: The data's root folder, which the outcome's paths are relative to.
+        net: It is asked once more where it looked, for the images that are shown; None shows the images alone.
+        root: The data's root folder, which the outcome's paths are relative to; None, or one that is gone, names the
+            images and shows none.
+        training: How the network was trained, where that is known.
 
     Returns:
         The page.
@@ -97,8 +109,10 @@ def write_report(
     shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :]}
     for name, group in shown.items():
         save_pictures(folder / name, group)
+    figures = draw(folder, metrics, outcome)
+    curves = [] if training is None else training_curves(training)
     page = folder / "report.html"
-    write_text(page, render(metrics, shown, draw(folder, metrics, outcome)))
+    write_text(page, render(metrics, shown, figures, training, curves, attention=net is not None))
     return page
 
 
@@ -127,14 +141,16 @@ def most_telling(outcome: Outcome, ordered: npt.NDArray[np.intp], count: int) ->
     return [int(index) for index in ordered[chosen]]
 
 
-def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer, root: Path) -> list[Case]:
-    """These images with the model's attention over them."""
+def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer | None, root: Path | None) -> list[Case]:
+    """These images, with the model's attention over them where there is a network."""
     cases = []
+    there = root is not None and root.is_dir()
     with track(f"looking once more at {len(indices)} images, for the report", total=len(indices)) as advance:
         for index in indices:
             said, picture, trouble = int(outcome.predicted[index]), None, ""
             try:
-                picture = with_attention(root / outcome.paths[index], net)
+                if root is not None and there:
+                    picture = picture_of(root / outcome.paths[index], net)
             except FileNotFoundError:
                 trouble = "The file is no longer there."
             except OSError:
@@ -151,38 +167,50 @@ def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer, ro
             )
             advance(1)
     gone = [case.path for case in cases if case.picture is None]
-    if gone:
+    if gone and there:
         log.warning("%d of the report's %d pictures cannot be read any more: %s", len(gone), len(cases), gone[0])
+    elif gone:
+        log.warning("the report names images and shows none: they are no longer in %s", root or "one place")
     return cases
 
 
-def with_attention(path: Path, net: VisionTransformer) -> bytes:
-    """An image at its own aspect and beside it the attention over it, as a JPEG.
+def picture_of(path: Path, net: VisionTransformer | None) -> bytes:
+    """An image at its own aspect, and beside it the attention of a network over it, as a JPEG.
 
     Raises:
         OSError: It is missing or no readable picture.
     """
-    import torch
     from PIL import Image
 
-    from vit_lightning.data.frames import load_frame
     from vit_lightning.data.images import load_image
-    from vit_lightning.data.transforms import frame_size, normalise
-    from vit_lightning.evaluation.attention import attention_of, overlay
 
     picture = load_image(path)
     picture.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
     times = PICTURE_SIZE // 2 // max(picture.size)
     if times > 1:  # a browser would blur what it enlarges
         picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+    shown = picture if net is None else side_by_side(picture, with_attention(picture, path, net))
+    file = BytesIO()
+    shown.save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def with_attention(picture: Image.Image, path: Path, net: VisionTransformer) -> Image.Image:
+    """The same picture with the attention over it, of the network that is given the whole image at its own size."""
+    import torch
+    from PIL import Image
+
+    from vit_lightning.data.frames import load_frame
+    from vit_lightning.data.transforms import frame_size, normalise
+    from vit_lightning.evaluation.attention import attention_of, overlay
+
     frame = load_frame(path, frame_size(net.image_shape[1:]))
     attention = attention_of(net, normalise(frame[None], net.image_shape[0]), kind="rollout")[0]
-    seen = Image.fromarray(overlay(torch.from_numpy(np.array(picture)), attention).numpy())
-    return side_by_side(picture, seen)
+    return Image.fromarray(overlay(torch.from_numpy(np.array(picture)), attention).numpy())
 
 
-def side_by_side(left: Image.Image, right: Image.Image) -> bytes:
-    """Two pictures of one size as a JPEG; wide ones below each other."""
+def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two pictures of one size in one; wide ones below each other."""
     from PIL import Image
 
     width, height = left.size
@@ -191,9 +219,7 @@ def side_by_side(left: Image.Image, right: Image.Image) -> bytes:
     both = Image.new("RGB", (width, 2 * height + gap) if below else (2 * width + gap, height), "white")
     both.paste(left, (0, 0))
     both.paste(right, (0, height + gap) if below else (width + gap, 0))
-    file = BytesIO()
-    both.save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return both
 
 
 def save_pictures(folder: Path, cases: Sequence[Case]) -> None:
@@ -238,7 +264,27 @@ def draw(folder: Path, metrics: dict[str, Any], outcome: Outcome) -> dict[str, M
     return figures
 
 
-def render(metrics: dict[str, Any], cases: dict[str, list[Case]], figures: dict[str, Markup | None]) -> str:
+def training_curves(training: Training) -> list[Markup]:
+    """The curves by epoch as SVG, a panel each, so that a narrow page sets them below each other."""
+    from markupsafe import Markup
+
+    baselines = training.status.get("baselines") or {}
+    panels = [panel for panel in CURVES if any(name.endswith(f"/{panel}") for row in training.rows for name in row)]
+    return [
+        Markup(to_svg(draw_curves(training.rows, [], baselines, [panel]), f"Training curve: {CURVES[panel]}"))
+        for panel in panels
+    ]
+
+
+def render(
+    metrics: dict[str, Any],
+    cases: dict[str, list[Case]],
+    figures: dict[str, Markup | None],
+    training: Training | None = None,
+    curves: Sequence[Markup] = (),
+    *,
+    attention: bool = True,
+) -> str:
     """The page's text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -249,12 +295,15 @@ def render(metrics: dict[str, Any], cases: dict[str, list[Case]], figures: dict[
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (breakable, day, listed, number, percent, percents, score, scores, sentence, short)
+    filters = (breakable, day, duration, listed, number, percent, percents, score, scores, sentence, short)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         **cases,
+        attention=attention,
         figures=figures,
+        training=training,
+        curves=curves,
         baselines=told_baselines(metrics["baselines"], metrics.get("leads") or {}),
         notable=notable_classes(metrics["per_class"]),
         unbounded=classes_without_intervals(metrics["per_class"]),
@@ -324,6 +373,14 @@ def day(moment: str) -> str:
     """The day of an ISO time, as in 5 March 2026."""
     date = datetime.fromisoformat(moment)
     return f"{date.day} {date:%B %Y}"
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def listed(names: Sequence[str]) -> str:
