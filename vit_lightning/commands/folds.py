@@ -191,8 +191,8 @@ class FoldsResult:
         members = [read_member(name, fold, seed, self.source(name) or Path()) for name, fold, seed in self.members]
         metrics, outcome = summarise(self.name, members)
         write_result(self.folder / "report", metrics, members)
-        roots = (Path(member.metrics["data"].get("root") or "") for member in members)  # '' is no folder of images
-        root = next((root for root in roots if root != Path() and root.is_dir()), None)
+        told = (read_status(self.logs / member.name / "status.json").get("data", {}).get("root") for member in members)
+        root = next((Path(root) for root in told if root and Path(root).is_dir()), None)
         page = write_report(self.folder / "report", metrics, outcome, None, root=root)
         interval, groups = metrics["intervals"]["accuracy"], metrics["groups"]
         words = "" if interval is None else f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}"

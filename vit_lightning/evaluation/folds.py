@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.evaluation.metrics import Array, Outcome, as_list, calibrate, score
@@ -60,10 +61,17 @@ def read_member(name: str, fold: int, seed: int, folder: Path) -> Member:
 
 
 def keep_member(run: Path, kept: Path) -> None:
-    """Copies config, metrics and predictions of a tested run to where they can be committed, the table compressed."""
+    """Copies config, metrics and predictions of a tested run to where they can be committed, the table compressed.
+
+    Where the images and the cache were on this machine is nobody else's business, and stays out.
+    """
     kept.mkdir(parents=True, exist_ok=True)
-    write_text(kept / CONFIG, (run / CONFIG).read_text(encoding="utf-8"))
-    write_text(kept / METRICS, (run / "report" / METRICS).read_text(encoding="utf-8"))
+    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    config["data"] |= {"root": None, "cache_dir": None}
+    write_text(kept / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    metrics = json.loads((run / "report" / METRICS).read_text(encoding="utf-8"))
+    metrics["data"].pop("root", None)
+    write_text(kept / METRICS, json.dumps(metrics, indent=2) + "\n")
     with replacing(kept / f"{PREDICTIONS}.gz") as temporary:
         # Without a time in it the same predictions are the same bytes.
         temporary.write_bytes(gzip.compress((run / "report" / PREDICTIONS).read_bytes(), mtime=0))
