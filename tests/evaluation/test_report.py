@@ -19,6 +19,9 @@ from vit_lightning.evaluation.report import least_sure_hits, surest_mistakes, wr
 from vit_lightning.evaluation.training import Training
 from vit_lightning.module import ViTClassifier
 
+#: Milliseconds that a browser is given: it may share its cores.
+TIMEOUT = 120_000
+
 NASTY = ["<script>alert(1)</script>", 'a"b<img src=x onerror=alert(2)>', "a_rather_long_name_" * 5, "_ $x$ &amp;"]
 
 
@@ -644,6 +647,7 @@ def test_in_a_browser(which: str, width: int, scheme: str, browser: Any, request
     """No sideways scrolling, nothing asked for from elsewhere, all pictures there, all text legible."""
     address = request.getfixturevalue(which).as_uri()
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.set_default_timeout(TIMEOUT)
     asked: list[str] = []
     complaints: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
@@ -668,6 +672,7 @@ def test_in_a_browser(which: str, width: int, scheme: str, browser: Any, request
 def test_on_paper(which: str, browser: Any, request: pytest.FixtureRequest) -> None:
     """White whatever the screen, and as wide as the paper: an A4 page has 680 points between its margins."""
     tab = browser.new_page(viewport={"width": 680, "height": 960}, color_scheme="dark")
+    tab.set_default_timeout(TIMEOUT)
     tab.goto(request.getfixturevalue(which).as_uri())
     printed = tab.pdf(format="A4")
     assert printed.startswith(b"%PDF")
