@@ -192,8 +192,12 @@ def test_the_training_curves_are_the_history_with_the_baselines_across() -> None
     assert np.asarray(figure.axes[3].lines[0].get_xydata()).tolist() == [[0, 0.1], [1, 0.2]]
     titles = ["loss", "accuracy (best val 0.5000 in epoch 1)", "macro-F1", "learning rate"]
     assert [axes.get_title() for axes in figure.axes] == titles
-    (labels,) = ([text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes[1:2])
-    assert labels == ["train", "val", "majority 0.350", "nearest thumbnail 0.400"]
+    assert figure.axes[1].get_legend_handles_labels()[1] == [
+        "train",
+        "val",
+        "majority 0.350",
+        "nearest thumbnail 0.400",
+    ]
 
 
 def test_a_run_without_scores_has_empty_curves() -> None:
