@@ -50,12 +50,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def config_paths(words: Sequence[str]) -> list[Path]:
     """The configs that a command line names."""
-    paths = []
+    return [Path(value) for value in values_of(words, "-c", "--config")]
+
+
+def values_of(words: Sequence[str], *options: str) -> list[str]:
+    """What a command line gives to an option, by any of its names."""
+    values = []
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
-        if option in ("-c", "--config"):
-            paths.append(Path(value if equals else words[place + 1]))
-    return paths
+        if option in options:
+            values.append(value if equals else words[place + 1])
+    return values
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,8 @@ class FoldsResult:
         members = [read_member(name, fold, seed, self.source(name) or Path()) for name, fold, seed in self.members]
         metrics, outcome = summarise(self.name, members)
         write_result(self.folder / "report", metrics, members)
-        told = (read_status(self.logs / member.name / "status.json").get("data", {}).get("root") for member in members)
+        told = [read_status(self.logs / member.name / "status.json").get("data", {}).get("root") for member in members]
+        told += values_of(self.options, "--data.root")  # of what was kept, nothing else says where the images are
         root = next((Path(root) for root in told if root and Path(root).is_dir()), None)
         page = write_report(self.folder / "report", metrics, outcome, None, root=root)
         interval, groups = metrics["intervals"]["accuracy"], metrics["groups"]

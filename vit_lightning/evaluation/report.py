@@ -170,7 +170,8 @@ def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer | N
     if gone and there:
         log.warning("%d of the report's %d pictures cannot be read any more: %s", len(gone), len(cases), gone[0])
     elif gone:
-        log.warning("the report names images and shows none: they are no longer in %s", root or "one place")
+        where = f"they are no longer in {root}" if root else "it is not known where they are"
+        log.warning("the report names images and shows none: %s", where)
     return cases
 
 
