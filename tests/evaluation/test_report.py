@@ -465,7 +465,7 @@ def test_another_set_is_called_one(frames: Path) -> None:
     metrics = metrics_of(outcome_of(frames), split=split, baselines=baselines, near_duplicates=None, leads={})
     text = words_of(metrics)
     assert "A test of its checkpoint best.ckpt on tom_and_jerry, another set than its own, 5 March 2026" in text
-    assert "all of which are held out: none belongs to the data that the run was made on" in text
+    assert "s split does not know: all of it is scored, or its test folder where it has one." in text
     for words in ("test part", "for training", "grey bars", "Simpler ways", "Near-duplicates"):
         assert words not in text
 
