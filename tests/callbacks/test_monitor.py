@@ -153,7 +153,8 @@ def test_the_matrix_is_the_report_s_with_names_that_can_be_read(tmp_path: Path, 
     assert shares[:2, :2].tolist() == [[1.0, 0.0], [0.5, 0.5]]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == (["猫", "mouse", "2"] if named else [])
-    assert [text.get_text() for text in axes.texts] == (["1", "1", "1"] if named else [])
+    cells = [text.get_text().split() for text in axes.texts]
+    assert cells == ([["100", "%", "1"], ["50", "%", "1"], ["50", "%", "1"]] if named else [])
 
 
 def test_logits_between_0_and_1_are_no_probabilities(tmp_path: Path) -> None:

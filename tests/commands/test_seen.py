@@ -305,7 +305,7 @@ def test_another_set_is_scored_whole_and_reported_beside(other: Path, capsys: py
     assert (told["images"], told["part"], told["data"]["name"]) == (images, "test", "drawn")
     assert told["split"]["kind"] == "external"
     assert told["split"]["test"] == images
-    assert "another set than the run" in (folder / "report.html").read_text()
+    assert "another set than its own" in (folder / "report.html").read_text()
     assert (LOGS / "first/report/metrics.json").read_bytes() == own
 
 
