@@ -90,7 +90,7 @@ def plain(root: Path, rate: float, batch: int, batches: int) -> float:
 def main() -> None:
     """Measures, and prints what came out."""
     options = arguments(__doc__, batch=16, batches=20, rounds=5)
-    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("ignore")  # of many Trainers and of peers; the tables are what counts here
     for name in ("lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     keep_memory()  # as the command line does

@@ -79,7 +79,7 @@ def agreement(model: ViTClassifier, paths: list[Path]) -> tuple[int, float]:
 def main() -> None:
     """Measures, and prints what came out."""
     options = arguments(__doc__, batch=32, rounds=5)
-    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("ignore")  # of many Trainers and of peers; the tables are what counts here
     for name in ("lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.manual_seed(0)

@@ -56,7 +56,7 @@ class Run:
 
     @property
     def leaks(self) -> bool:
-        """Whether many of the held-out images have a near-duplicate in training."""
+        """Whether the split is flagged: held-out images repeat in training, or frame numbers give them away."""
         baselines = self.status.get("baselines") or {}
         flagged = baselines.get("flagged")
         return baselines.get("near_duplicates", 0.0) > LEAK if flagged is None else bool(flagged)
@@ -66,6 +66,16 @@ class Run:
         """Whether a run that its weights started from may have been trained on the images that they are scored on."""
         seen = self.status.get("seen") or {}
         return bool(seen.get("seen") or seen.get("unknown"))
+
+    def config(self) -> dict[str, Any]:
+        """What the run's `config.yaml` says; nothing where it cannot be read."""
+        import yaml  # listing does without
+
+        try:
+            config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return config if isinstance(config, dict) else {}
 
     def metrics(self) -> dict[str, Any]:
         """The run's `report/metrics.json`; nothing where it was not tested, or that cannot be read."""

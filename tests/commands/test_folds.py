@@ -163,6 +163,7 @@ def test_the_result_is_a_run_for_showing_and_comparing_but_no_model(
     [
         (["--folds=1"], "--folds is 1; it has to be at least 2"),
         (["--seeds=0"], "--seeds is 0; it has to be at least 1"),
+        (["--folds=x"], "argument --folds: invalid int value: 'x'; see `cli.py folds --help`"),
         (["--data.fold=1/5"], "--data.fold is set by folds"),
         (["--resume=x"], "--resume is set by folds"),
         (["--config=nowhere.yaml"], "nowhere.yaml does not exist"),
@@ -183,3 +184,4 @@ def test_members_are_processes_of_their_own(
     assert main(["folds", f"--data.root={frames}", *TINY, "--folds=2", "--run=all"]) == 0
     assert len(rows(Path("lightning_logs/all/report/predictions.csv"))) == 96
     assert "ended with status 2; mend what it says" in refused(capsys, "folds", "--model.depth=x", "--run=bad")
+    assert not Path("lightning_logs/bad").exists()  # the name is free for the command as it was meant

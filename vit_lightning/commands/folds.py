@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_lightning.cli_errors import check_configs
+from vit_lightning.commands.line_parser import LineParser
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, now, read_status, run_stem, write_status
 
@@ -23,7 +25,7 @@ The same command goes on where it was stopped. All options of fit are taken, too
 
 def main(arguments: Sequence[str]) -> int:
     """Runs what is missing, and writes the result; gives the exit status."""
-    parser = argparse.ArgumentParser(prog="cli.py folds", description=DESCRIPTION, allow_abbrev=False)
+    parser = LineParser(prog="cli.py folds", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--folds", type=int, default=5, help="shares of the data that take turns as the test part")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each fold, with the seeds 0, 1, ...")
     parser.add_argument("--run", default=None, help="the result's name; left out, the first config's and -folds")
@@ -55,11 +57,11 @@ def config_paths(words: Sequence[str]) -> list[Path]:
 
 def values_of(words: Sequence[str], *options: str) -> list[str]:
     """What a command line gives to an option, by any of its names."""
-    values = []
+    values: list[str] = []
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option in options:
-            values.append(value if equals else words[place + 1])
+            values += [value] if equals else words[place + 1 : place + 2]  # none where it is the last word
     return values
 
 
@@ -92,7 +94,7 @@ class FoldsResult:
 
     def run(self) -> int:
         """Trains and tests what is missing, one after another, and writes the result."""
-        status = self.begin()
+        new, status = not self.folder.exists(), self.begin()
         try:
             for number, (member, fold, seed) in enumerate(self.members, start=1):
                 if self.source(member) is None:
@@ -104,7 +106,10 @@ class FoldsResult:
                         keep_member(self.logs / member, self.keep / member)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
-            write_status(self.folder, status | {"state": "interrupted" if stopped else "failed", "ended": now()})
+            if new and not any((self.logs / member).exists() for member, *_ in self.members):
+                shutil.rmtree(self.folder)  # a mistaken option, which the same command without it may mend
+            else:
+                write_status(self.folder, status | {"state": "interrupted" if stopped else "failed", "ended": now()})
             raise
         metrics = self.report()
         scores = {"accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from vit_lightning.commands.line_parser import LineParser
 from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, find_runs
 
 if TYPE_CHECKING:
@@ -18,17 +18,9 @@ if TYPE_CHECKING:
 #: Marks of the table, and what they mean.
 LEAKS, UNRANKED = "*", "?"
 FOOTNOTES = {
-    LEAKS: "the split leaks: many held-out images have a near-duplicate in training, and scores measure memory",
+    LEAKS: "the split leaks: held-out images repeat in training or are told by their numbers; scores measure memory",
     UNRANKED: "not ranked: a run that the weights started from was trained on these images, or may have been",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Gives mistakes to whoever shows them as a line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print with its usage."""
-        raise ValueError(f"{message}; see `runs --help`")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         ValueError: Words that are no options of it.
         FileNotFoundError: There is no such run.
     """
-    parser = Parser(prog="cli.py runs", description="List the runs, show one of them, or compare two.")
+    parser = LineParser(prog="cli.py runs", description="List the runs, show one of them, or compare two.")
     parser.add_argument(
         "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
     )

@@ -205,7 +205,7 @@ def known_images(split: Split, held: Sequence[str], record: Record) -> dict[str,
     """
     here, there = (os.path.realpath(root) for root in (split.root, record.root or split.root))
     files = {os.path.join(there, path): path for path in record.parts}  # noqa: PTH118  # of 100,000 images
-    places = {path: os.path.join(here, path) for path in held}  # noqa: PTH118
+    places = {path: os.path.join(here, path) for path in held}  # noqa: PTH118  # as above
     met = {path: files[place] for path, place in places.items() if place in files}
     named = [] if here == there else [path for path in held if path not in met and path in record.parts]
     if not named:

@@ -116,7 +116,7 @@ def explain(error: Exception) -> tuple[str, bool]:
     response, inner = getattr(error, "response", None), error
     status = 0 if response is None else response.status_code
     while deeper := inner.__cause__ or inner.__context__:  # around it are addresses with signatures in them
-        inner = deeper  # type: ignore[assignment]
+        inner = deeper  # type: ignore[assignment]  # causes need not be Exceptions
     cause = " ".join((getattr(inner, "strerror", None) or str(inner)).split()) or type(inner).__name__
     cut_off = requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, DataCorruptionError
     if status in (408, 429) or status >= 500 or isinstance(error, cut_off):

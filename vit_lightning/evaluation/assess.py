@@ -9,9 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from vit_lightning.data.splitting import Split
-from vit_lightning.evaluation.baselines import BASELINE_NAMES, Baselines, lead, score_baselines
+from vit_lightning.evaluation.baselines import Baselines, lead, score_baselines
 from vit_lightning.evaluation.intervals import LEVEL
-from vit_lightning.evaluation.metrics import Outcome, calibrate, score, score_challenges, write_predictions
+from vit_lightning.evaluation.metrics import (
+    BASELINE_NAMES,
+    Outcome,
+    calibrate,
+    score,
+    score_challenges,
+    write_predictions,
+)
 from vit_lightning.evaluation.report import write_report
 from vit_lightning.evaluation.training import Training
 from vit_lightning.models.vit import VisionTransformer

@@ -13,17 +13,10 @@ from vit_lightning.data.index import Sample
 from vit_lightning.data.near_duplicates import Thumbnails, distances, in_two_classes
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.intervals import LEVEL, Difference, difference
-from vit_lightning.evaluation.metrics import group_index
+from vit_lightning.evaluation.metrics import BASELINE_NAMES, group_index
 from vit_lightning.runs import LEAK
 
 Hits = npt.NDArray[np.bool_]
-
-#: What scores without a model, and how it is called on the terminal.
-BASELINE_NAMES = {
-    "majority": "majority",
-    "neighbour_number": "nearest number",
-    "thumbnail_neighbour": "nearest thumbnail",
-}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from vit_lightning.data.splits import Fold
 from vit_lightning.evaluation.intervals import (
@@ -187,13 +186,13 @@ def joined_groups(first: Sequence[str], second: Sequence[str]) -> npt.NDArray[np
 
 def experiment(run: Run, logs: Path) -> Predictions:
     """What a run said, together with the other folds of its experiment that were tested, the latest of each."""
-    own = read_config(run)
+    own = run.config()
     fold = None if run.is_folds else fold_of(own)
     if fold is None:
         return Predictions(run.name, read_predictions(run), (run,))
     folds = {fold.number: run}
     for rival in find_runs(logs):
-        config = read_config(rival)
+        config = rival.config()
         theirs = fold_of(config)
         if theirs is None or theirs.of != fold.of or theirs.number in folds:
             continue
@@ -212,15 +211,6 @@ def fold_of(config: dict[str, Any]) -> Fold | None:
         return Fold.parse(str((config.get("data") or {}).get("fold")))
     except ValueError:
         return None
-
-
-def read_config(run: Run) -> dict[str, Any]:
-    """The run's `config.yaml`; nothing where it cannot be read."""
-    try:
-        config = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def without_fold(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_lightning.evaluation.baselines import BASELINE_NAMES
+from vit_lightning.evaluation.metrics import BASELINE_NAMES
 from vit_lightning.files import replacing
 
 if TYPE_CHECKING:

@@ -25,6 +25,13 @@ from vit_lightning.evaluation.intervals import (
     wilson,
 )
 
+#: What scores without a model, and how it is called on the terminal and in the curves.
+BASELINE_NAMES = {
+    "majority": "majority",
+    "neighbour_number": "nearest number",
+    "thumbnail_neighbour": "nearest thumbnail",
+}
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Trainer
 
 from vit_lightning.checkpoint import network_defaults
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.module import ViTClassifier
-from vit_lightning.runs import read_numbers, read_status
+from vit_lightning.runs import Run, read_numbers, read_status
 
 #: Names of a machine's folders and of the data, and what is told elsewhere: no settings.
 LEFT_OUT = ("model.class_names", "data.root", "data.cache_dir", "trainer.default_root_dir", "trainer.precision")
@@ -43,15 +42,10 @@ def read_training(folder: Path, trainer_defaults: Mapping[str, Any]) -> Training
         folder: The run's.
         trainer_defaults: What the commands have the Trainer do where nothing is said, beside its own defaults.
     """
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        config = None
-    if not isinstance(config, dict):
-        config = {}
-    sections = {name: section for name, section in config.items() if isinstance(section, dict)}
+    run = Run(folder, read_status(folder / "status.json"))
+    sections = {name: section for name, section in run.config().items() if isinstance(section, dict)}
     return Training(
-        status=read_status(folder / "status.json"),
+        status=run.status,
         rows=read_numbers(folder / "history.csv"),
         precision=sections.get("trainer", {}).get("precision"),
         settings=list(changed_settings(sections, trainer_defaults)),
