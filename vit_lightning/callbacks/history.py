@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vit_lightning.checkpoint import whole_epochs
 from vit_lightning.evaluation.figures import draw_curves, save_png
 from vit_lightning.hardware import device_name
 from vit_lightning.runs import now, read_numbers, write_status
@@ -98,7 +99,14 @@ class History(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """How far the run had come: rows of later epochs, whose weights are lost, will be left out."""
-        self.epochs_done = checkpoint["epoch"] + 1
+        self.epochs_done = whole_epochs(checkpoint)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What belongs to the steps of the checkpoint is on the disk before it is."""
+        if trainer.is_global_zero and not self.untouched:
+            self.write_rates()
+            for logger in trainer.loggers:
+                logger.save()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run is under way; the Trainer is known only now, with `max_epochs` as flags and defaults have it."""
@@ -130,6 +138,17 @@ class History(Callback):
         self.epoch_began = self.since = time.perf_counter()
         self.in_epoch = True
         self.validated = False
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Sequence[torch.Tensor],
+        batch_idx: int,
+    ) -> None:
+        """An epoch in whose middle the run goes on does not start for Lightning."""
+        if not self.in_epoch:
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation scores are this epoch's; what it took is no training."""

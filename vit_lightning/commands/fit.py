@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
@@ -18,7 +19,7 @@ from vit_lightning.callbacks.finite import StopAtNaN
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
-from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.callbacks.terminal import print_summary
 from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
@@ -111,6 +112,10 @@ class Fit(ModelCommand):
                 raise ValueError(f"there is nothing to train: trainer.{option} is 0; give more, or leave it out")
         if trainer.max_epochs == trainer.max_steps == -1 and not trainer.fast_dev_run:
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
+        if not self.options.save_every > 0:
+            raise ValueError(f"--save_every is {self.options.save_every}; expected minutes, more than 0")
+        if self.options.patience is not None and self.options.patience < 1:
+            raise ValueError(f"--patience is {self.options.patience}; expected epochs, 1 at least")
         if self.options.ckpt_path is None:
             self.find_initial_weights()
         super().before_instantiate_classes()
@@ -145,6 +150,8 @@ class Fit(ModelCommand):
             return
         self.datamodule.prepare_data()
         self.datamodule.arrange("fit")
+        if self.options.patience is not None and not self.datamodule.used_split.part("val"):
+            raise ValueError("--patience waits for a better val/acc, but the split has no validation part; leave it out")
         if self.resumed is None and self.start is not None:
             self.look_back(self.start)
         if self.resumed is not None:
@@ -190,11 +197,15 @@ class Fit(ModelCommand):
         if self.run_folder is None:
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
-        callbacks: list[Callback] = [StopAtNaN(), self.history, ProcessSeeding()]
+        callbacks: list[Callback] = [StopAtNaN(), self.history, BatchSeeding()]
         callbacks += [TrainingImages(self.run_folder), HeldOutImages(self.run_folder)]
         callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
+        if self.options.model.ema is not None:  # after the pictures, which are of the averaged weights
+            callbacks.append(EMAWeightAveraging(decay=self.options.model.ema))
+        if self.options.patience is not None:
+            callbacks.append(EarlyStopping("val/acc", patience=self.options.patience, mode="max", check_finite=False))
         if self.options.trainer.enable_checkpointing is not False:
-            callbacks += run_checkpoints(self.run_folder / "checkpoints")
+            callbacks += run_checkpoints(self.run_folder / "checkpoints", self.options.save_every)
         return callbacks
 
     def trainer_settings(self) -> dict[str, Any]:
@@ -227,6 +238,19 @@ class Fit(ModelCommand):
             asked[name] = settings[name]
         if changed or self.resumed is not None:
             self.describe()
+        if self.resumed is not None:
+            self.tell_schedule(self.resumed.status.get("max_epochs"))
+
+    def tell_schedule(self, planned: int | None) -> None:
+        """Says how the learning rate goes on where the run gets another end than was planned."""
+        if planned in (None, self.trainer.max_epochs):
+            return
+        schedule, step = self.trainer.lr_scheduler_configs[0].scheduler, self.trainer.global_step
+        asked = self.options.model.lr * schedule.lr_lambdas[0](step)
+        log.info(
+            "the cosine ends with epoch %s (planned: %s): from step %d on the learning rate follows it, with %.2g first",
+            *(self.trainer.max_epochs, planned, step, asked),
+        )
 
     def record_baselines(self) -> None:
         """Computes what the split's score has to beat, for `status.json`."""
@@ -265,9 +289,13 @@ class Fit(ModelCommand):
             if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
-                epochs = self.trainer.current_epoch
-                log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
-                log.info("to go on: fit --resume %s", self.run_folder.name)
+                steps, epochs = self.trainer.global_step, self.trainer.fit_loop.epoch_progress.current.processed
+                log.warning("interrupted after %d steps, %d whole epochs", steps, epochs)
+                self.tell_how_to_go_on()
+            raise
+        except Exception:
+            if self.trainer.is_global_zero and self.run_folder is not None:
+                self.tell_how_to_go_on()
             raise
         finally:
             if self.folder is not None:
@@ -278,6 +306,12 @@ class Fit(ModelCommand):
             words = "" if not best else f"best val/acc {best['val/acc']:.4f} in epoch {best['epoch']}; "
             log.info("%sthe run is in %s", words, self.run_folder)
         return 0
+
+    def tell_how_to_go_on(self) -> None:
+        """Says what takes the run up again, if it has come to a step and left a checkpoint."""
+        assert self.run_folder is not None, "a run without a record cannot go on"
+        if any((self.run_folder / "checkpoints").glob("*.ckpt")):
+            log.info("to go on: fit --resume %s", self.run_folder.name)
 
     def announce(self) -> None:
         """Says what is about to be trained, on what and where."""
@@ -300,3 +334,4 @@ class Fit(ModelCommand):
                     )
         print_summary(self.model)
         log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
+

@@ -106,6 +106,12 @@ class ModelCommand(LightningCLI):
         """The options of this command and of several; the pictures are those that the model wants."""
         parser.add_argument("--help-all", action="store_true", help="Show this help with all options of Lightning's.")
         self.add_options(parser)
+        # A config may hold these whatever it is given to.
+        training = self.name == "fit"
+        text = "Minutes between two saves of last.ckpt within an epoch: what a power cut may cost."
+        parser.add_argument("--save_every", type=float, default=5.0, help=text if training else argparse.SUPPRESS)
+        text = "Stop early after so many epochs without a better val/acc; left out, all epochs are done."
+        parser.add_argument("--patience", type=int, default=None, help=text if training else argparse.SUPPRESS)
         for name in LINKED:
             parser.link_arguments(f"model.{name}", f"data.{name}")
 
@@ -235,12 +241,14 @@ class ModelCommand(LightningCLI):
             precision = told or fitting_precision(asked.accelerator)
             settings["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
         settings["plugins"] = [*(plugin for plugin in plugins if plugin is not None), AtomicCheckpointIO()]
-        callbacks: list[Callback] = [GracefulStop()]
+        callbacks = self.own_callbacks()
+        if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+            callbacks.insert(0, GracefulStop())
         if not is_terminal():
             settings["enable_progress_bar"] = False
         elif asked.enable_progress_bar is not False:
-            callbacks.append(EpochBar())
-        self.trainer_defaults["callbacks"] = [*callbacks, *self.own_callbacks()]
+            callbacks.insert(0, EpochBar())
+        self.trainer_defaults["callbacks"] = callbacks
         try:
             trainer = super().instantiate_trainer(**settings | self.trainer_settings(), **kwargs)
         except TypeError as error:  # how Lightning refuses values of a wrong type

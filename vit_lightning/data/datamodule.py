@@ -119,7 +119,8 @@ class ImageDataModule(LightningDataModule):
         self.frames: dict[str, Frames] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
-        self.first_epoch = 0
+        #: The epoch with which training begins, and how many of its batches are done.
+        self.first_epoch, self.first_batch = 0, 0
 
     @property
     def used_split(self) -> Split:
@@ -188,7 +189,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Shuffled, augmented batches."""
         transform = train_transform(self.image_size, self.augment)
-        return self.loader(self.labelled("train", transform), shuffle_from=self.first_epoch)
+        return self.loader(self.labelled("train", transform), shuffle_from=(self.first_epoch, self.first_batch))
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[DataLoader[tuple[Tensor, int]]]:
         """Every validation image once; no loader where the split has no validation part."""
@@ -235,12 +236,17 @@ class ImageDataModule(LightningDataModule):
         return [images, *batch[1:]]
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps: the epoch to go on with."""
-        return {"epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+        """What a checkpoint keeps: the epoch to go on with, and how many of its batches are done."""
+        if self.trainer is None:
+            return {"epoch": 0, "batches": 0}
+        loop = self.trainer.fit_loop
+        epochs = loop.epoch_progress.current
+        within = epochs.processed < epochs.started
+        return {"epoch": epochs.processed, "batches": loop.epoch_loop.batch_progress.current.processed * within}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on with that epoch's order."""
-        self.first_epoch = state_dict["epoch"]
+        """Goes on with that epoch's order, from that batch on."""
+        self.first_epoch, self.first_batch = state_dict["epoch"], state_dict.get("batches", 0)
 
     def device_batch_size(self, devices: int) -> int:
         """What a device takes of `batch_size`: a config gives the same steps on however many devices.
@@ -259,8 +265,8 @@ class ImageDataModule(LightningDataModule):
                 raise ValueError(f"{part} has {images} images, fewer than the {devices} devices; use fewer")
         return self.batch_size // devices
 
-    def loader(self, dataset: Dataset[Item], *, shuffle_from: int | None = None) -> DataLoader[Item]:
-        """A loader of this device's share of a data set, in order or shuffled from an epoch on."""
+    def loader(self, dataset: Dataset[Item], *, shuffle_from: tuple[int, int] | None = None) -> DataLoader[Item]:
+        """A loader of this device's share of a data set, in order or shuffled from an epoch and its batch on."""
         devices = self.trainer.world_size if self.trainer else 1
         batch_size = self.device_batch_size(devices)
         workers = self.num_workers

@@ -85,15 +85,22 @@ class Prediction(TypedDict):
 class EpochSampler(DistributedSampler[Any]):
     """Epoch and index of this device's share of the images, in an order that seed and epoch decide.
 
+    Of the epoch in which a run goes on, `had` says how many of the share were trained on already: they are left out.
+    Its length stays the whole share's, by which Lightning counts.
+
     The epoch travels with each index, since loader processes that live on through all epochs have a copy of the data
     set: they would not hear of an epoch that is set in this process.
     """
 
+    #: The epoch that goes on, and how many images of the share it has had.
+    had: tuple[int, int] = (0, 0)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch  # Lightning may set the next one while this one is under way
+        had = self.had[1] if epoch == self.had[0] else 0
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset)).tolist()  # type: ignore[arg-type]  # ours have a length
         order += order[: self.total_size - len(order)]  # every device has as many
-        return ((epoch, index) for index in order[self.rank :: self.num_replicas])
+        return ((epoch, index) for index in order[self.rank :: self.num_replicas][had:])
 
 
 @contextmanager
@@ -115,7 +122,7 @@ def build_loader(
     workers: int,
     devices: int = 1,
     rank: int = 0,
-    shuffle_from: int | None = None,
+    shuffle_from: tuple[int, int] | None = None,
 ) -> DataLoader[Item]:
     """A loader of one device's share of the images; what is not shuffled comes exactly once over all devices.
 
@@ -128,13 +135,16 @@ def build_loader(
         workers: Loader processes; 0 loads in this one.
         devices: How many share the images.
         rank: Which of them this is.
-        shuffle_from: Shuffle anew in every epoch, of which this is the first; left out, the images keep their order.
+        shuffle_from: Shuffle anew in every epoch, from this one on, of which so many batches are done; left out, the
+            images keep their order.
     """
     sampler: DistributedSampler[Any] | None = None
     if shuffle_from is not None:
         sampler = EpochSampler(dataset, num_replicas=devices, rank=rank, shuffle=True, seed=global_seed())
         # Lightning sets the epoch too, but in a resumed run only after its first order was taken: epoch 0's once more.
-        sampler.set_epoch(shuffle_from)
+        epoch, batches = shuffle_from
+        sampler.set_epoch(epoch)
+        sampler.had = epoch, batches * batch_size
     elif devices > 1:
         sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
     return DataLoader(
