@@ -89,7 +89,7 @@ import sys
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch.utils.data import DataLoader, TensorDataset
-from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.module import ViTClassifier
 
 class Drop(Callback):
@@ -101,7 +101,7 @@ if __name__ == "__main__":
     seed_everything(0)
     model = ViTClassifier(num_classes=2, image_size=8, patch_size=4, dim=8, depth=1, heads=1)
     data = DataLoader(TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)), batch_size=2)
-    callbacks = [Drop()] if "without" in sys.argv else [ProcessSeeding(), Drop()]
+    callbacks = [Drop()] if "without" in sys.argv else [BatchSeeding(), Drop()]
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, callbacks=callbacks,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     trainer.fit(model, data)

@@ -18,7 +18,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from vit_lightning.callbacks.signals import GracefulStop
+from vit_lightning.data.loading import progress
 from vit_lightning.files import replacing
+from vit_lightning.module import ViTClassifier
 
 #: Of one process's training metrics, by name: how many batches they have seen, and their sums.
 Sums = dict[str, tuple[int, dict[str, Tensor]]]
@@ -142,7 +144,7 @@ class ResumableStop(GracefulStop, Checkpoint):
         if done == (batches - 1) // step * step or trainer.global_step == trainer.max_steps - 1:
             kept = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # together with all processes
             if trainer.is_global_zero:
-                self.before_last = apply_to_collection(kept, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+                self.before_last = apply_to_collection(kept, Tensor, on_processor)
         stopped, due, requeued = self.agreed(trainer)
         if over:
             if stopped:
@@ -181,45 +183,49 @@ class ResumableStop(GracefulStop, Checkpoint):
         Returns:
             The signal by which to stop, whether to save, and whether the job is to be queued again.
         """
-        signals = signal.SIGINT, signal.SIGTERM
-        wanted = [*(self.received == number for number in signals), time.monotonic() >= self.due, self.requeued]
+        wanted = [self.received == signal.SIGINT, self.received == signal.SIGTERM]
+        wanted += [time.monotonic() >= self.due, self.requeued]
         if trainer.world_size > 1:  # else without a word to the device
             flags = torch.tensor(wanted, dtype=torch.int64, device=trainer.strategy.root_device)
             wanted = [bool(flag) for flag in trainer.strategy.reduce(flags, reduce_op="max").tolist()]
-        return next((number for number, asked in zip(signals, wanted) if asked), None), wanted[2], wanted[3]
+        interrupted, ended, due, requeued = wanted
+        return signal.SIGINT if interrupted else signal.SIGTERM if ended else None, due, requeued
 
     def save_before_last(self, trainer: Trainer) -> None:
         """Writes what was kept, if there is anything: a run of one step an epoch goes on from the epoch before."""
         if self.before_last is not None:
             trainer.strategy.save_checkpoint(self.before_last, self.path)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the sums of the training metrics, where the epoch is not over."""
-        progress = trainer.fit_loop.epoch_progress.current
-        if progress.processed < progress.started:
+        if progress(trainer)[1]:
             checkpoint["training_sums"] = gathered(trainer, save_sums(training_metrics(pl_module)))
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps them until training begins."""
         self.sums = checkpoint.get("training_sums", [])
 
 
 def training_metrics(pl_module: LightningModule) -> dict[str, Metric]:
-    """The metrics that an epoch of training sums up, by name."""
-    metrics = {name: metric for name, metric in pl_module.train_metrics.items()}
-    return metrics | {"train/loss": pl_module.train_loss}
+    """The metrics that an epoch of training sums up, by name; of another module than ours none is known."""
+    if not isinstance(pl_module, ViTClassifier):
+        return {}
+    return {str(name): metric for name, metric in pl_module.train_metrics.items()} | {
+        "train/loss": pl_module.train_loss
+    }
 
 
 def save_sums(metrics: dict[str, Metric]) -> Sums:
     """What the metrics have summed up so far, on the CPU."""
     return {
-        name: (metric._update_count, {key: value.detach().cpu().clone() for key, value in metric.metric_state.items()})
+        name: (metric._update_count, apply_to_collection(metric.metric_state, Tensor, on_processor))
         for name, metric in metrics.items()
     }
+
+
+def on_processor(tensor: Tensor) -> Tensor:
+    """A copy that nothing changes any more."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def load_sums(metrics: dict[str, Metric], sums: Sums) -> None:

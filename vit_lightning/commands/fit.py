@@ -24,9 +24,10 @@ from vit_lightning.callbacks.terminal import print_summary
 from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
-from vit_lightning.commands.resuming import check_resumed, latest_checkpoint
+from vit_lightning.commands.resuming import check_pictures, check_resumed, latest_checkpoint, tell_schedule
 from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
 from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back, run_of
+from vit_lightning.data.loading import progress
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import check_compiler, device_name
 from vit_lightning.progress import log_to
@@ -151,10 +152,13 @@ class Fit(ModelCommand):
         self.datamodule.prepare_data()
         self.datamodule.arrange("fit")
         if self.options.patience is not None and not self.datamodule.used_split.part("val"):
-            raise ValueError("--patience waits for a better val/acc, but the split has no validation part; leave it out")
+            raise ValueError(
+                "--patience waits for a better val/acc, but the split has no validation part; leave it out"
+            )
         if self.resumed is None and self.start is not None:
             self.look_back(self.start)
         if self.resumed is not None:
+            check_pictures(self.resumed, self.datamodule.used_split)
             self.folder = RunFolder(self.resumed.folder, new=False)
         else:
             configs = [Path(str(path)) for path in self.options.config or []]
@@ -239,18 +243,7 @@ class Fit(ModelCommand):
         if changed or self.resumed is not None:
             self.describe()
         if self.resumed is not None:
-            self.tell_schedule(self.resumed.status.get("max_epochs"))
-
-    def tell_schedule(self, planned: int | None) -> None:
-        """Says how the learning rate goes on where the run gets another end than was planned."""
-        if planned in (None, self.trainer.max_epochs):
-            return
-        schedule, step = self.trainer.lr_scheduler_configs[0].scheduler, self.trainer.global_step
-        asked = self.options.model.lr * schedule.lr_lambdas[0](step)
-        log.info(
-            "the cosine ends with epoch %s (planned: %s): from step %d on the learning rate follows it, with %.2g first",
-            *(self.trainer.max_epochs, planned, step, asked),
-        )
+            tell_schedule(self.resumed, self.trainer, self.options.model.lr)
 
     def record_baselines(self) -> None:
         """Computes what the split's score has to beat, for `status.json`."""
@@ -270,7 +263,7 @@ class Fit(ModelCommand):
             return {**status, **told, "data": {**status.get("data", {}), "root": str(split.root)}}
         name = split.root.resolve().name if self.datamodule.source == "folder" else self.datamodule.source
         return {
-            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root), "bytes": split.bytes()},
             "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
             "ancestors": lineage(self.start) if self.start is not None else [],
             **({"seen": self.seen.record()} if self.seen is not None else {}),
@@ -289,8 +282,9 @@ class Fit(ModelCommand):
             if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
-                steps, epochs = self.trainer.global_step, self.trainer.fit_loop.epoch_progress.current.processed
-                log.warning("interrupted after %d steps, %d whole epochs", steps, epochs)
+                log.warning(
+                    "interrupted after %d steps, %d whole epochs", self.trainer.global_step, progress(self.trainer)[0]
+                )
                 self.tell_how_to_go_on()
             raise
         except Exception:
@@ -302,6 +296,8 @@ class Fit(ModelCommand):
                 self.folder.new = False
                 self.close_folder()
         if self.trainer.is_global_zero and self.run_folder is not None:
+            if self.trainer.should_stop and self.options.patience is not None:
+                log.info("stopped early: no better val/acc in %d epochs", self.options.patience)
             best = read_status(self.run_folder / "status.json").get("best")
             words = "" if not best else f"best val/acc {best['val/acc']:.4f} in epoch {best['epoch']}; "
             log.info("%sthe run is in %s", words, self.run_folder)
@@ -334,4 +330,3 @@ class Fit(ModelCommand):
                     )
         print_summary(self.model)
         log.info("training on %s, %s", device_name(self.trainer), self.trainer.precision)
-

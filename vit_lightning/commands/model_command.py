@@ -299,6 +299,12 @@ def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
         raise
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ValueError(
+            "a loader process died, which mostly is for want of memory; ask for fewer, as --data.num_workers 0"
+        ) from error
 
 
 def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace

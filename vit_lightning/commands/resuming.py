@@ -4,7 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
+
 from vit_lightning.checkpoint import marked_arguments, read_checkpoint, whole_epochs
+from vit_lightning.data.splitting import Split
 from vit_lightning.models.layers import FROM_START
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import Run
@@ -88,6 +91,32 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
             f"run {run} goes on with its own split, but {', '.join(changed)} was asked for; start a new run with "
             "--ckpt_path if it should learn from other images"
         )
+
+
+def check_pictures(run: Run, split: Split) -> None:
+    """Refuses to go on with other pictures under the same names.
+
+    Raises:
+        ValueError: The files have not the size together that they had when the run began.
+    """
+    before, now = (run.status.get("data") or {}).get("bytes"), split.bytes()
+    if before not in (None, now):  # older runs do not say
+        raise ValueError(
+            f"the {len(split.samples)} pictures of run {run.name} in {split.root} have changed: {now} bytes in all, "
+            f"{before} when it began; put the old ones back, or start a new run with --ckpt_path"
+        )
+
+
+def tell_schedule(run: Run, trainer: Trainer, lr: float) -> None:
+    """Says how the learning rate goes on where the run gets another end than was planned."""
+    planned, end, step = run.status.get("max_epochs"), trainer.max_epochs, trainer.global_step
+    if planned in (None, end):
+        return
+    schedule: Any = trainer.lr_scheduler_configs[0].scheduler
+    log.info(
+        "the cosine now ends with epoch %s (planned: %s); the learning rate follows it, with %.2g in step %d",
+        *(end, planned, lr * schedule.lr_lambdas[0](step), step),
+    )
 
 
 def absolute(split: object) -> object:

@@ -17,6 +17,7 @@ from vit_lightning.data.loading import (
     build_loader,
     default_workers,
     global_seed,
+    progress,
 )
 from vit_lightning.data.scan import scan_pictures
 from vit_lightning.data.sources import Source, locate
@@ -237,12 +238,8 @@ class ImageDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps: the epoch to go on with, and how many of its batches are done."""
-        if self.trainer is None:
-            return {"epoch": 0, "batches": 0}
-        loop = self.trainer.fit_loop
-        epochs = loop.epoch_progress.current
-        within = epochs.processed < epochs.started
-        return {"epoch": epochs.processed, "batches": loop.epoch_loop.batch_progress.current.processed * within}
+        epoch, batches = progress(self.trainer) if self.trainer else (0, 0)
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Goes on with that epoch's order, from that batch on."""

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
+from lightning.pytorch import Trainer
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -170,6 +171,13 @@ def start_worker(worker: int) -> None:
     """Seeds a loader process as Lightning would, and leaves Ctrl-C, which reaches all processes, to the main one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pl_worker_init_function(worker)
+
+
+def progress(trainer: Trainer) -> tuple[int, int]:
+    """How many whole epochs a training has done, and how many batches of the next one."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    return epochs.processed, batches.processed if epochs.processed < epochs.started else 0
 
 
 def global_seed() -> int:

@@ -105,6 +105,10 @@ class Split:
         """Twelve hexadecimal digits that two equal splits share."""
         return digest(f"{sample.path}\t{sample.label}\t{sample.split}" for sample in self.samples)
 
+    def bytes(self) -> int:
+        """The size of all files that are used."""
+        return sum((self.root / sample.path).stat().st_size for sample in self.samples)
+
     @property
     def family(self) -> str:
         """Twelve digits that the folds of one split share; the split's `id` where it is no fold."""
