@@ -27,6 +27,8 @@ Place = tuple[str, int, int]
 
 EMA = ["--model.ema=0.9"]
 
+SameRun = Callable[[Path, Path], None]
+
 
 @pytest.fixture(autouse=True)
 def work(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -95,32 +97,13 @@ def resume(*options: str) -> int:
 CUT = Path("lightning_logs/cut")
 
 
-def equal(first: Any, second: Any) -> bool:
-    """Whether two states hold the same, to the bit."""
-    if isinstance(first, torch.Tensor):
-        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(equal, first, second))
-    return bool(first == second)
-
-
-def assert_same_run(run: Path, whole: Path) -> None:
-    for name in ("history.csv", "learning_rate.csv", "split.csv"):
-        assert (run / name).read_text() == (whole / name).read_text(), name
-    for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = (torch.load(folder / "checkpoints" / name) for folder in (run, whole))
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "current_model_state"):
-            assert equal(ours.get(key), theirs.get(key)), f"{name}: {key}"
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("options", [[], EMA], ids=["plain", "ema"])
 def test_two_breaks_in_one_epoch_and_one_in_the_next(
     send: Callable[..., None],
     uninterrupted: Callable[[Sequence[str]], Path],
+    same_run: SameRun,
     options: list[str],
     workers: int,
     number: int,
@@ -136,25 +119,33 @@ def test_two_breaks_in_one_epoch_and_one_in_the_next(
         assert resume() == 128 + number
         assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == step
     assert resume() == 0
-    assert_same_run(CUT, uninterrupted([*options, "--data.num_workers=0"]))
+    same_run(CUT, uninterrupted([*options, "--data.num_workers=0"]))
 
 
 @pytest.mark.parametrize("place", [("training", 1, 4), ("validation", 1, 0)])
 @pytest.mark.parametrize("options", [[], EMA], ids=["plain", "ema"])
 def test_a_stop_after_the_last_batch_goes_on_from_the_one_before(
-    send: Callable[..., None], uninterrupted: Callable[[Sequence[str]], Path], options: list[str], place: Place
+    send: Callable[..., None],
+    uninterrupted: Callable[[Sequence[str]], Path],
+    same_run: SameRun,
+    options: list[str],
+    place: Place,
 ) -> None:
     """Lightning would not validate the epoch; with averaged weights, what is saved meanwhile has the two swapped."""
     send(place)
     assert fit(*options) == 143
     assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == 9
     assert resume() == 0
-    assert_same_run(CUT, uninterrupted(options))
+    same_run(CUT, uninterrupted(options))
 
 
 @pytest.mark.parametrize(("place", "step"), [(("training", 1, 0), 4), (("training", 1, 4), 5)])
 def test_gradients_that_wait_for_more_are_let_through(
-    send: Callable[..., None], uninterrupted: Callable[[Sequence[str]], Path], place: Place, step: int
+    send: Callable[..., None],
+    uninterrupted: Callable[[Sequence[str]], Path],
+    same_run: SameRun,
+    place: Place,
+    step: int,
 ) -> None:
     """Three steps an epoch, of two batches, two and one."""
     options = ["--trainer.accumulate_grad_batches=2"]
@@ -162,32 +153,39 @@ def test_gradients_that_wait_for_more_are_let_through(
     assert fit(*options) == 143
     assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == step
     assert resume() == 0
-    assert_same_run(CUT, uninterrupted(options))
+    same_run(CUT, uninterrupted(options))
 
 
 @pytest.mark.parametrize(("place", "step"), [(("training", 1, 0), 1), (("validation", 1, 0), 2)])
 def test_an_epoch_of_one_step_goes_on_from_its_beginning_or_its_end(
-    send: Callable[..., None], uninterrupted: Callable[[Sequence[str]], Path], place: Place, step: int
+    send: Callable[..., None],
+    uninterrupted: Callable[[Sequence[str]], Path],
+    same_run: SameRun,
+    place: Place,
+    step: int,
 ) -> None:
     options = ["--data.batch_size=80"]
     send(place)
     assert fit(*options) == 143
     assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == step
     assert resume() == 0
-    assert_same_run(CUT, uninterrupted(options))
+    same_run(CUT, uninterrupted(options))
 
 
 def test_another_number_of_loader_processes_changes_nothing(
-    send: Callable[..., None], uninterrupted: Callable[[Sequence[str]], Path]
+    send: Callable[..., None], uninterrupted: Callable[[Sequence[str]], Path], same_run: SameRun
 ) -> None:
     send(("training", 1, 1))
     assert fit("--data.num_workers=2") == 143
     assert resume("--data.num_workers=1") == 0
-    assert_same_run(CUT, uninterrupted(["--data.num_workers=0"]))
+    same_run(CUT, uninterrupted(["--data.num_workers=0"]))
 
 
 def test_what_was_saved_in_time_outlives_a_crash(
-    monkeypatch: pytest.MonkeyPatch, uninterrupted: Callable[[Sequence[str]], Path], capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Callable[[Sequence[str]], Path],
+    same_run: SameRun,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Saved with every step; a crash is no moment to save, since half of a step may be done."""
 
@@ -202,7 +200,7 @@ def test_what_was_saved_in_time_outlives_a_crash(
     assert "to go on: fit --resume cut" in capsys.readouterr().out
     assert len((CUT / "learning_rate.csv").read_text().splitlines()) == 1 + 8
     assert resume() == 0
-    assert_same_run(CUT, uninterrupted([]))
+    same_run(CUT, uninterrupted([]))
 
 
 def test_a_run_saves_within_an_epoch_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ class StopAtNaN(Callback):
     """Ends training as failed when a loss or a weight is infinite or no number, before a checkpoint is written.
 
     Each epoch ends with a look at the weights, before they are validated, and at both losses; the weights are looked at
-    before they are saved, too. Lightning calls its checkpoints after all other callbacks, so that the good ones stay. A run on one device is looked at
-    every `log_every_n_steps` steps too, when its loss is read anyhow; of several devices one alone would leave the
-    others waiting for it, whereas the losses of an epoch are the same on all.
+    before they are saved, too. Lightning calls its checkpoints after all other callbacks, so that the good ones stay.
+    A run on one device is looked at every `log_every_n_steps` steps too, when its loss is read anyhow; of several
+    devices one alone would leave the others waiting for it, whereas the losses of an epoch are the same on all.
 
     Lightning's EarlyStopping with `check_finite` would end such a run as if it had gone through, after one more
     checkpoint; its `detect_anomaly` makes every step several times slower.
