@@ -225,7 +225,9 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise ValueError(f"the run {name} already exists in {logs}; choose another --run name") from None
+            # A process that was killed before it came to its config leaves a folder that nobody can go on with.
+            if not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir()):
+                raise ValueError(f"the run {name} already exists in {logs}; choose another --run name") from None
         return folder
     number = 1
     while True:

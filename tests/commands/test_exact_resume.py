@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.kills import campaign
 from vit_lightning.callbacks.checkpoints import ResumableStop
 from vit_lightning.cli import main
 from vit_lightning.module import ViTClassifier
@@ -310,3 +311,11 @@ def test_a_longer_schedule_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the cosine now ends with epoch 2 (planned: 1); the learning rate follows it, with 0.0005 in step 5" in said
     rates = (CUT / "learning_rate.csv").read_text().splitlines()
     assert float(rates[6].split(",")[1]) == pytest.approx(5e-4)
+
+
+@pytest.mark.slow
+def test_six_kills_of_real_fits_lose_nothing(tmp_path: Path) -> None:
+    """`python -m benchmarks.kills` does fifty, three times."""
+    done = campaign(tmp_path, kills=6, seed=0, epochs=15)
+    assert done.lost == []
+    assert done.kills.total() == 6
