@@ -160,6 +160,17 @@ def test_what_others_started_from_stays_unless_asked_for(logs: Path, capsys: pyt
     assert prune(logs, capsys, "first")[0] == set()  # an older run says no time
 
 
+def test_older_runs_that_started_one_from_another_stay_together(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for before, name in ((None, "a"), ("a", "b"), ("b", "c")):
+        start = f"{logs}/{before}/checkpoints/best.ckpt" if before else "null"
+        (make_run(logs, name, 0.5) / "config.yaml").write_text(f"model:\n  init_from: {start}\n")
+    going, told = prune(logs, capsys, "a", "b")  # of which c names the one alone
+    assert not going
+    assert "kept, since c started from it: b kept, since b started from it: a" in told
+
+
 def test_what_a_result_of_folds_consists_of_stays(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(logs, "all", kind="folds", members=["all-f1-s0", "all-f2-s0"])
     for name in ("all-f1-s0", "all-f2-s0"):

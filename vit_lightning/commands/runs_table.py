@@ -276,8 +276,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # anything that JSON holds
 
 
 def write_json(value: Any) -> None:  # noqa: ANN401  # as above
-    """Prints it as JSON."""
-    print(json.dumps(plain(value), indent=2))
+    """Prints it as JSON; of a list an entry a line, which is quicker by far than all of it in lines."""
+    if isinstance(value, list):
+        print("[" + ",\n".join(json.dumps(plain(entry)) for entry in value) + "]")
+    else:
+        print(json.dumps(plain(value), indent=2))
 
 
 def size_of(folder: Path) -> int:
