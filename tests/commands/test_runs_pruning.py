@@ -160,9 +160,7 @@ def test_what_others_started_from_stays_unless_asked_for(logs: Path, capsys: pyt
     assert prune(logs, capsys, "first")[0] == set()  # an older run says no time
 
 
-def test_older_runs_that_started_one_from_another_stay_together(
-    logs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_older_runs_that_started_one_from_another_stay_together(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for before, name in ((None, "a"), ("a", "b"), ("b", "c")):
         start = f"{logs}/{before}/checkpoints/best.ckpt" if before else "null"
         (make_run(logs, name, 0.5) / "config.yaml").write_text(f"model:\n  init_from: {start}\n")
