@@ -72,7 +72,7 @@ class ViTClassifier(LightningModule):
         class_names = name_classes(class_names, num_classes)
         num_classes = len(class_names)
         check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
-        check_settings(lr=lr, betas=betas, weight_decay=weight_decay)
+        check_settings(lr=lr, betas=betas, weight_decay=weight_decay, class_weights=class_weights)
         network = network_defaults() | network  # a checkpoint says all: a default that changes changes no old run
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names

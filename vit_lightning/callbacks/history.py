@@ -2,6 +2,8 @@
 
 import csv
 import logging
+import os
+import platform
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -86,6 +88,8 @@ class History(Callback):
         self.untouched = bool(facts and "state" in facts)
         # `started` first, so that a run that goes on keeps its own; `state` last, whatever the former one was.
         self.status: dict[str, Any] = {"state": "running", "started": now()} | (facts or {}) | {"state": "running"}
+        # By host and lock `runs` tells a run that was killed from one that still runs; the pid is for people.
+        self.status |= {"host": platform.node(), "pid": os.getpid()}
         self.status.pop("ended", None)
         self.rows: list[dict[str, float]] = []
         self.rates: list[tuple[int, float]] = []

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vit_lightning.arguments import check_number
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
@@ -41,6 +42,22 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
 }
+
+
+#: The Trainer's numbers with the least that each may be, and whether it has to be a whole one.
+TRAINER_NUMBERS = (
+    *((name, -1, True) for name in ("max_epochs", "max_steps", "num_sanity_val_steps")),
+    *((name, 0, True) for name in ("min_epochs", "min_steps", "reload_dataloaders_every_n_epochs")),
+    *((name, 0, True) for name in ("log_every_n_steps",)),
+    *((name, 1, True) for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes")),
+    ("gradient_clip_val", 0, False),
+)
+
+#: The Trainer's options that take a share of all batches, or a number of them.
+TRAINER_SHARES = (
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("overfit_batches", "val_check_interval", "fast_dev_run"),
+)
 
 
 class ModelCommand(LightningCLI):
@@ -270,9 +287,17 @@ def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespa
         ValueError: The option and what it may be.
     """
     check_accelerator(asked.accelerator)
-    for option, least in (("accumulate_grad_batches", 1), ("check_val_every_n_epoch", 1), ("gradient_clip_val", 0)):
-        if (asked[option] if asked[option] is not None else least) < least:
-            raise ValueError(f"trainer.{option} is {asked[option]}; it has to be at least {least}")
+    for option, least, whole in TRAINER_NUMBERS:
+        most = 2**31 - 1 if whole else 1e30
+        check_number(f"trainer.{option}", asked[option], least=least, most=most, whole=whole, optional=True)
+    for option in TRAINER_SHARES:
+        value, least = asked[option], int(option == "val_check_interval")
+        if isinstance(value, float):
+            check_number(f"trainer.{option}", value, least=0, most=1)
+        elif isinstance(value, int) and not isinstance(value, bool):  # of batches
+            check_number(f"trainer.{option}", value, least=least, most=2**31 - 1, whole=True)
+    if isinstance(asked.devices, int) and asked.accelerator == "cpu":  # a process each: thousands are a machine's end
+        check_number("trainer.devices", asked.devices, least=1, most=max(8, os.cpu_count() or 1), whole=True)
     if asked.gradient_clip_algorithm not in (None, "norm"):
         raise ValueError(f"trainer.gradient_clip_algorithm is {asked.gradient_clip_algorithm}; expected norm")
 

@@ -1,7 +1,7 @@
 """The LightningDataModule: one source of images, one split, loaders for every stage."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import platformdirs
 from lightning.pytorch import LightningDataModule
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from vit_lightning.arguments import both_sides, check_choice, check_number
 from vit_lightning.data.frames import Cache, Frames, find_frames
 from vit_lightning.data.loading import (
     Item,
@@ -22,7 +23,7 @@ from vit_lightning.data.loading import (
 from vit_lightning.data.scan import scan_pictures
 from vit_lightning.data.sources import Source, locate
 from vit_lightning.data.splits import Fold
-from vit_lightning.data.splitting import Split, SplitSettings, check_least, check_parts, list_images, make_split
+from vit_lightning.data.splitting import Split, SplitSettings, check_parts, list_images, make_split
 from vit_lightning.data.transforms import Augment, frame_size, normalise, train_transform
 
 
@@ -88,14 +89,16 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_least("batch_size", batch_size, 1)
-        check_least("num_workers", num_workers, 0)
+        check_number("data.batch_size", batch_size, least=1, most=2**24, whole=True)
+        check_number("data.num_workers", num_workers, least=0, most=256, whole=True, optional=True)
+        for name, choice, known in (("source", source, Source), ("augment", augment, Augment)):
+            check_choice(f"data.{name}", choice, get_args(known))
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels is {in_channels}; pictures are given as 3 (colour) or 1 (grey)")
         self.save_hyperparameters()
         self.source: Source = "folder" if root is not None else source
         self.root = Path(root).expanduser() if root is not None else None
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+        self.image_size = both_sides("data.image_size", image_size)
         self.in_channels = in_channels
         #: What decides the split; who wants it otherwise, as a run that goes on does, puts other ones here in time.
         self.settings = SplitSettings(
