@@ -117,7 +117,7 @@ def test_two_breaks_in_one_epoch_and_one_in_the_next(
     assert fit(*options, loader) == 128 + number
     last = torch.load(CUT / "checkpoints/last.ckpt")
     assert last["global_step"] == 6  # the very step in which the signal came
-    assert "interrupted after 6 steps, 1 whole epochs" in (CUT / "run.log").read_text()
+    assert "interrupted after 6 steps, 1 whole epoch" in (CUT / "run.log").read_text()
     for step in (8, 14):
         assert resume() == 128 + number
         assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == step

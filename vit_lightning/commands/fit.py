@@ -282,9 +282,9 @@ class Fit(ModelCommand):
             if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
-                log.warning(
-                    "interrupted after %d steps, %d whole epochs", self.trainer.global_step, progress(self.trainer)[0]
-                )
+                epochs = progress(self.trainer)[0]
+                whole = f"{epochs} whole epoch{'s' * (epochs != 1)}"
+                log.warning("interrupted after %d steps, %s", self.trainer.global_step, whole)
                 self.tell_how_to_go_on()
             raise
         except Exception:
