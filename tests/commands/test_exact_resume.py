@@ -318,7 +318,7 @@ def test_a_longer_schedule_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_six_kills_of_real_fits_lose_nothing(tmp_path: Path) -> None:
     """`python -m benchmarks.kills` does fifty, three times."""
-    done = campaign(tmp_path, kills=6, seed=0, epochs=15)
+    done = campaign(tmp_path, kills=6, seed=0)
     assert done.lost == []
     assert done.kills.total() == 6
 
