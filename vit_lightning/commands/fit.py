@@ -99,7 +99,7 @@ class Fit(ModelCommand):
         """A resumed run's has to allow it to go on."""
         if self.resumed is not None:
             self.resumed_step = checkpoint["global_step"]
-            check_resumed(self.options.resume, self.options, checkpoint)
+            check_resumed(self.resumed, self.options, checkpoint)
 
     # Building
 
