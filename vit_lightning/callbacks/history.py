@@ -242,7 +242,7 @@ class History(Callback):
             if trainer.limit_train_batches == 0:
                 raise ValueError("there was nothing to train: trainer.limit_train_batches is 0")
             limits = f"trainer.max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}"
-            raise ValueError(f"there was nothing to train: {limits}; give more")
+            raise ValueError(f"there was nothing to train: {limits}, and {self.epochs_done} epochs are done; give more")
         if trainer.is_global_zero:
             self.close("finished", trainer)
 
