@@ -19,6 +19,9 @@ COMMANDS = {
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
 
+#: Signs of an error at most: what was given may be a whole file.
+LONGEST = 1500
+
 USAGE = """usage: cli.py COMMAND [options]
 
 Train a plain Vision Transformer from scratch on a folder of images, and use it.
@@ -89,7 +92,9 @@ def told(error: Exception) -> str:
             text = f"{error.strerror}{where}; make room, then go on (a run with fit --resume RUN)"
     if "Original Traceback" in text:  # from a loader process: its own error is the last line
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split()) or type(error).__name__
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def report(message: str) -> None:
@@ -98,9 +103,11 @@ def report(message: str) -> None:
 
     logger = logging.getLogger("vit_lightning")
     if logger.handlers:
-        logger.error(message)
+        logger.error("%s", message)  # escapes what a terminal would obey
     else:
-        print(f"error: {message}", file=sys.stderr)
+        from vit_lightning.progress import legible
+
+        print(f"error: {legible(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from vit_lightning.arguments import shown
+
 #: How Python's types are called in messages.
 TYPES = {
     "int": "a whole number",
@@ -77,19 +79,57 @@ def explain(message: str, options: Sequence[str]) -> str:
     return message
 
 
+#: Values of a config at most.
+LARGEST = 100_000
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config that is YAML."""
+
+
 class ConfigLoader(yaml.SafeLoader):
-    """Reads YAML, but refuses a key that stands twice: YAML's own reader silently keeps the later one."""
+    """Reads YAML, but refuses a key that stands twice: YAML's own reader silently keeps the later one.
+
+    So it does aliases (`*name`) that unfold to more than `LARGEST` values: a dozen lines of them fill any memory.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, whose aliases are sound."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            unfolded(node, {}, ())
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys all differ."""
+        """A mapping whose keys are words that all differ."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in lines:
-                    raise ValueError(f"`{key.value}:` stands in line {lines[key.value]} and again in line {line}")
+                    stand = f"`{key.value}:` stands in line {lines[key.value]} and again in line {line}"
+                    raise ConfigError(f"{stand}; put what belongs together under one")
                 lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+def unfolded(node: yaml.Node, known: dict[int, int], around: tuple[int, ...]) -> int:
+    """How many values a node is once its aliases are followed.
+
+    Raises:
+        ConfigError: More than `LARGEST`, or without end.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in around:
+        raise ConfigError(f"what begins in line {node.start_mark.line + 1} holds itself by an alias; write it out")
+    if id(node) not in known:
+        entries = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(unfolded(each, known, (*around, id(node))) for each in entries)
+        if known[id(node)] > LARGEST:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"what begins in line {line} is more than {LARGEST:,} values; is it a config?")
+    return known[id(node)]
 
 
 def check_configs(words: Sequence[str]) -> None:
@@ -127,13 +167,20 @@ def check_config(name: str) -> None:
         raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"the config {name} is no YAML: it is no plain text") from error
-    except ValueError as error:
-        raise ValueError(f"in the config {name} {error}; put what belongs together under one") from error
+    except ConfigError as error:
+        raise ValueError(f"in the config {name} {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # of a date or number that is none
+        raise ValueError(f"the config {name} is no YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"the config {name} is no YAML: its brackets are too deep") from error
     if not isinstance(content, dict):
         raise ValueError(  # noqa: TRY004  # what a file holds is a value
             f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
             "configs/demo.yaml"
         )
+    strange = [key for key in content if not isinstance(key, str)]
+    if strange:
+        raise ValueError(f"the config {name} has the section {shown(strange[0])}; expected names such as `model:`")
     for section in ("trainer", "model", "data"):
         if section in content and not isinstance(content[section], dict):
             raise ValueError(  # what a file holds is a value

@@ -411,13 +411,16 @@ def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[in
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{what} {path} is no CSV in UTF-8 ({error}); expected {expected}") from error
+    if len(found) > len(set(found)):
+        raise ValueError(f"{what} {path} has a column twice; expected {expected}")
     if not set(columns) <= set(found):
         shown = ",".join(found)[:80] or "nothing"
         shown = shown if shown.isprintable() else repr(shown)
         raise ValueError(f"{what} {path} has the columns {shown}; expected {expected}")
     for line, row in rows:
-        if any(row[column] is None for column in columns):
-            raise ValueError(f"line {line} of {path} has too few cells; expected {','.join(found)}")
+        if None in row or any(row[column] is None for column in columns):  # None has the cells beyond the columns
+            few = "many" if None in row else "few"
+            raise ValueError(f"line {line} of {path} has too {few} cells; expected {','.join(found)}")
     return rows
 
 
