@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.data.index import Sample
+from vit_lightning.files import cell, cell_of_path, csv_line, read_cell
 
 PARTS = ("train", "val", "test")
 
@@ -389,9 +390,10 @@ def write_split(path: Path, samples: Sequence[Sample]) -> None:
     """Writes `path,label,split`, a line an image, and `group` where there are groups; `read_split` takes it back."""
     columns = ("path", "label", "split", "group")[: 4 if any(sample.group for sample in samples) else 3]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([getattr(sample, column) for column in columns] for sample in samples)
+        file.write(csv_line(columns))
+        for sample in samples:
+            row = cell_of_path(sample.path), cell(sample.label), sample.split, cell(sample.group)
+            file.write(csv_line(row[: len(columns)]))
 
 
 def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[int, dict[str, str]]]:
@@ -437,7 +439,7 @@ def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:
     for line, row in read_table(path, ("path", "label", "split"), "the split file"):
         where = f"line {line} of {path}"
         named = PurePath(row["path"])  # ./a.jpg and a.jpg are one image
-        sample = Sample(named.as_posix(), row["label"], row["split"], row.get("group") or "")
+        sample = Sample(named.as_posix(), read_cell(row["label"]), row["split"], read_cell(row.get("group") or ""))
         if sample.split not in PARTS:
             raise ValueError(f"{where} has the part {sample.split!r}; expected train, val or test")
         if sample.label not in classes:

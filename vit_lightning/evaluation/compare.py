@@ -21,6 +21,7 @@ from vit_lightning.evaluation.intervals import (
     power,
     t_quantile,
 )
+from vit_lightning.files import read_cell
 from vit_lightning.runs import Run, find_run, find_runs
 
 #: A gain that one would like to find.
@@ -240,8 +241,10 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
             rows = list(csv.DictReader(file))
         said: dict[str, tuple[str, str, tuple[str, ...]]] = {}
         for row in rows:
-            before = said.get(row["path"], ("", "", ()))[2]
-            said[row["path"]] = row["group"], row["label"], (*before, row["predicted"])
+            name = row["path"].removeprefix("./")
+            before = said.get(name, ("", "", ()))[2]
+            words = [read_cell(row[column]) for column in ("group", "label", "predicted")]
+            said[name] = words[0], words[1], (*before, words[2])
         return said
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:  # a row may be short of a cell
         raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error

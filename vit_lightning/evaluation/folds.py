@@ -13,7 +13,7 @@ import yaml
 
 from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.evaluation.metrics import Array, Outcome, as_list, calibrate, score
-from vit_lightning.files import replacing, write_text
+from vit_lightning.files import cell, cell_of_path, csv_line, read_cell, replacing, write_text
 from vit_lightning.runs import now
 
 #: What is taken of a finished member, and kept of it where it may be committed: no weights.
@@ -50,9 +50,9 @@ def read_member(name: str, fold: int, seed: int, folder: Path) -> Member:
         index = {label: place for place, label in enumerate(names)}
         outcome = Outcome(
             class_names=names,
-            paths=[row["path"] for row in rows],
-            groups=[row["group"] for row in rows],
-            labels=np.array([index[row["label"]] for row in rows], dtype=np.int64),
+            paths=[row["path"].removeprefix("./") for row in rows],
+            groups=[read_cell(row["group"]) for row in rows],
+            labels=np.array([index[read_cell(row["label"])] for row in rows], dtype=np.int64),
             probabilities=np.array([[float(row[f"p_{label}"]) for label in names] for row in rows]),
         )
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
@@ -213,13 +213,13 @@ def write_result(folder: Path, metrics: dict[str, Any], members: Sequence[Member
     folder.mkdir(parents=True, exist_ok=True)
     names = members[0].outcome.class_names
     with replacing(folder / PREDICTIONS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
         columns = ["path", "group", "label", "predicted", "fold", "seed", "confidence"]
-        writer.writerow([*columns, *(f"p_{name}" for name in names)])
+        file.write(csv_line([*columns, *(f"p_{name}" for name in names)]))
         for member in members:
             said = member.outcome
             rows = zip(said.paths, said.groups, said.labels, said.predicted, said.probabilities, strict=True)
             for path, group, label, predicted, probabilities in rows:
                 numbers = [f"{number:.6f}" for number in (probabilities.max(), *probabilities)]
-                writer.writerow([path, group, names[label], names[predicted], member.fold, member.seed, *numbers])
+                words = (cell(each) for each in (group, names[label], names[predicted]))
+                file.write(csv_line([cell_of_path(path), *words, member.fold, member.seed, *numbers]))
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
