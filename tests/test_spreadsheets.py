@@ -16,7 +16,20 @@ from vit_lightning.evaluation.metrics import Outcome, score, write_predictions
 from vit_lightning.files import FORMULA, cell, cell_of_path, read_cell
 from vit_lightning.runs import Run
 
-NAMES = ["=cmd|' /C calc'!A0", "+1", "-2+3", "@SUM(1)", "\tx", "\rx", "'=x", "''=x", "'plain", "\uff1dx", "plain", "a,b"]
+NAMES = [
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-2+3",
+    "@SUM(1)",
+    "\tx",
+    "\rx",
+    "'=x",
+    "''=x",
+    "'plain",
+    "\uff1dx",
+    "plain",
+    "a,b",
+]
 
 
 def cells(path: Path) -> list[list[str]]:

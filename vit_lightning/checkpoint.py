@@ -160,7 +160,7 @@ def initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, 
         grid = patch_grid(theirs["image_size"], theirs["patch_size"])
         weights["position_embedding"] = resample_positions(weights["position_embedding"], grid, net.grid)
     state = net.state_dict()
-    if list(theirs["class_names"]) != list(arguments["class_names"]):
+    if list(theirs.get("class_names") or ()) != list(arguments["class_names"]):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     unfit = list(state.keys() ^ weights.keys())

@@ -48,6 +48,8 @@ def explain(message: str, options: Sequence[str]) -> str:
     key = re.search(r"(?:Group '([^']+)' )?does not accept option '([^']+)'", message)
     if unknown and not unknown[1].startswith("-"):
         return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
+    if refused := re.search(r"Option '([^']+)' is not accepted", message):
+        return f"there is no option {refused[1]}; --help lists all"
     if unknown or key:
         name = unknown[1].partition("=")[0] if unknown else "--" + ".".join(filter(None, key.groups())) if key else ""
         longer = [option for option in options if option.startswith(name)]  # options are not abbreviated
@@ -143,6 +145,9 @@ def check_configs(words: Sequence[str]) -> None:
         ValueError: A file is no YAML, holds something else than sections, or holds one of them twice.
     """
     for place, word in enumerate(words):
+        if digits := re.search(r"\d{4301,}", word):  # Python reads no longer ones, and does not say where one stands
+            before = word.partition("=")[0] if "=" in word else words[place - 1]
+            raise ValueError(f"{shown(before)} has a number of {len(digits[0])} digits; expected fewer")
         option, equals, value = word.partition("=")
         name = value if equals else "".join(words[place + 1 : place + 2])
         if option in ("-c", "--config") and name and not name.startswith("-"):

@@ -40,8 +40,8 @@ def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOL
     checkpoint = read_checkpoint(path)
     try:
         model = ViTClassifier(**checkpoint["hyper_parameters"])
-    except TypeError as error:  # an argument that this version does not know
-        raise ValueError(f"{path} was written by another version of this project: {error}") from error
+    except (TypeError, ValueError) as error:  # of another version, or changed
+        raise ValueError(f"the model of {path} cannot be rebuilt: {error}") from error
     check_weights(path, checkpoint["state_dict"], model)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()

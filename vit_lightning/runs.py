@@ -32,6 +32,10 @@ SECTIONS = ("best", "last", "data", "split", "baselines", "seen", "test")
 #: What has to be a list in it, and what a number.
 LISTS, NUMBERS = ("ancestors", "members", "resumed"), ("epochs", "max_epochs", "seconds", "parameters")
 
+#: The same of a `metrics.json`.
+METRIC_SECTIONS = ("split", "data", "intervals", "groups", "baselines", "per_class", "near_duplicates", "seen")
+METRIC_NUMBERS = ("accuracy", "macro_f1", "images")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -100,7 +104,7 @@ class Run:
 
     def metrics(self) -> dict[str, Any]:
         """The run's `report/metrics.json`; nothing where it was not tested, or that cannot be read."""
-        return read_json(self.folder / "report" / "metrics.json")
+        return sound(read_json(self.folder / "report" / "metrics.json"), METRIC_SECTIONS, (), METRIC_NUMBERS)
 
     def quick_settings(self) -> dict[str, str]:
         """The settings of `config.yaml` that stand in a line of their section, as `model.depth`, without a YAML reader.
@@ -231,12 +235,19 @@ def finite_in(section: object, name: str) -> float | None:
 
 def read_status(path: Path) -> dict[str, Any]:
     """What a `status.json` says; one that cannot be read says nothing."""
-    kinds = dict.fromkeys(SECTIONS, dict) | dict.fromkeys(LISTS, list)
+    return sound(read_json(path), SECTIONS, LISTS, NUMBERS)
 
-    def sound(name: str, value: object) -> bool:  # what somebody else has put there instead says nothing either
-        return finite(value) is not None if name in NUMBERS else isinstance(value, kinds.get(name, object))
 
-    return {name: value for name, value in read_json(path).items() if sound(name, value)}
+def sound(
+    content: Mapping[str, Any], sections: Sequence[str], lists: Sequence[str], numbers: Sequence[str]
+) -> dict[str, Any]:
+    """The entries that are of their kind: what somebody else has put there instead says nothing."""
+    kinds = dict.fromkeys(sections, dict) | dict.fromkeys(lists, list)
+    return {
+        name: value
+        for name, value in content.items()
+        if (finite(value) is not None if name in numbers else isinstance(value, kinds.get(name, object)))
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:

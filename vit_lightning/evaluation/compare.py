@@ -22,7 +22,7 @@ from vit_lightning.evaluation.intervals import (
     t_quantile,
 )
 from vit_lightning.files import read_cell
-from vit_lightning.runs import Run, find_run, find_runs
+from vit_lightning.runs import Run, find_run, find_runs, finite_in
 
 #: A gain that one would like to find.
 GAIN = 0.05
@@ -160,8 +160,9 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
 def leak_warning(tested: Predictions) -> str | None:
     """A line where the split that an experiment was tested on is flagged, by its own report; else None."""
     reports = [run.metrics() for run in tested.runs]
-    known = [(report["near_duplicates"], report["images"]) for report in reports if report.get("near_duplicates")]
-    if not any(found["flagged"] for found, _ in known):
+    told = [(report.get("near_duplicates"), report.get("images", 0)) for report in reports]
+    known = [(found, images) for found, images in told if finite_in(found, "share") is not None and images > 0]
+    if not any(found.get("flagged") for found, _ in known):
         return None
     share = np.average([found["share"] for found, _ in known], weights=[images for _, images in known])
     why = f"{share:.1%} of the images it was tested on have a near-duplicate in its training part"
