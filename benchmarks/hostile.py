@@ -3,13 +3,13 @@
     nice python -m benchmarks.hostile [--cases 10000] [--commands 300] [--seed 1] [--only KIND]
 
 Every case is drawn from a seed of its own: an option or a YAML that is out of range, misspelt or of another kind; a
-constructor with values that it was not made for; checkpoints that are damaged, would run code or fill the memory; tables,
-pictures, status files, archives and names that somebody else has made. `--cases` are read in this one process, each
-within a time limit; of `--commands` further ones the real command is run, in a process each.
+constructor with values that it was not made for; checkpoints that are damaged, would run code or fill the memory;
+tables, pictures, status files, archives and names that somebody else has made. `--cases` are read in this one process,
+each within a time limit; of `--commands` further ones the real command is run, in a process each.
 
-A failure is anything but the input being taken or refused in one line of printable signs that names the argument or the
-file: another exception, a trace, a hang, something executed, something written elsewhere. Each is printed with its seed,
-and the exit status is then 1; `--only KIND --seed SEED --cases 1` repeats it.
+A failure is anything but the input being taken or refused in one line of printable signs that names the argument or
+the file: another exception, a trace, a hang, something executed, something written elsewhere. Each is printed with its
+seed, and the exit status is then 1; `--seed SEED --cases 1 --commands 0` repeats it.
 """
 
 import argparse
@@ -120,9 +120,8 @@ def campaign(readers: Readers, kinds: list[str], seed: int, count: int, *, comma
             print(f"... {number - seed + 1:,} of {count:,}", file=sys.stderr, flush=True)
     resource.setrlimit(resource.RLIMIT_AS, limits)
     where = "commands" if commands else "inputs in one process"
-    print(
-        f"\n{count:,} {where}, {time.monotonic() - began:.0f} s\n{'kind':12} {'taken':>7} {'refused':>8} {'failures':>9}"
-    )
+    print(f"\n{count:,} {where}, {time.monotonic() - began:.0f} s")
+    print(f"{'kind':12} {'taken':>7} {'refused':>8} {'failures':>9}")
     for kind in dict.fromkeys(kinds):
         print(f"{kind:12} {counts[kind, 'taken']:7,} {counts[kind, 'refused']:8,} {counts[kind, 'failure']:9,}")
     return sum(number for (_, outcome), number in counts.items() if outcome == "failure")
@@ -138,7 +137,7 @@ def own_memory() -> int:
 def limited(seconds: float) -> Iterator[None]:
     """Raises `HungError` where the block takes longer."""
 
-    def stop(signum: int, frame: object) -> None:
+    def stop(*_: object) -> None:
         raise HungError
 
     before = signal.signal(signal.SIGALRM, stop)

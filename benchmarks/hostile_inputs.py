@@ -1,14 +1,18 @@
 """Bad inputs for `benchmarks.hostile`, a kind a function: each draws one, and knows what reads it and must be named."""
 
+import copy
 import dataclasses
+import inspect
 import io
 import json
 import os
 import pickle
 import random
+import re
 import string
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +32,16 @@ TINY: dict[str, Any] = {"image_size": 16, "patch_size": 8, "dim": 16, "depth": 1
 WORDS = [*(f"--model.{name}={value}" for name, value in TINY.items()), "--data.num_workers=0", "--data.augment=none"]
 WORDS += ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.precision=32-true"]
 
-#: Values on a command line.
+#: Values on a command line: those without a space, and all.
+PLAIN = r"""
+nan inf -inf -1 0 -0.0 1e400 1e308 -1e-9 1e-400 0x10 1_0 abc null true 1e3 0.5 1.5 2 ~ = auto 3 [1,2] [1,2,3] [] {}
+[nan,nan] [0.9,2] [[1]] 2020-99-99 2020-01-01 ../../etc/passwd /dev/null / . - -- ' " \ %s%n ${HOME} x.csv x.csv:y (
+1/5 5/1 0/0 -1/5 1/999999999999 00:00:00:01 99:99:99:99
+"""
 TEXTS = (
-    *("nan", "inf", "-inf", "-1", "0", "-0.0", "1e400", "1e308", "-1e-9", "1e-400", "9" * 20, "9" * 5000, "0x10"),
-    *("1_0", "\u0661", "", " ", "abc", "null", "true", "1e3", "0.5", "1.5", "2", "~", "=", "[1,2]", "[1,2,3]", "[]"),
-    *("[nan,nan]", "[0.9,2]", "{a: 1}", "{}", "[[1]]", "&a [*a]", "[" * 400, "{" * 3000, "2020-99-99", "2020-01-01"),
-    *(
-        "!!python/object/apply:os.system ['touch executed-by-an-input']",
-        "!!binary x",
-        "!x y",
-        "\x1b[2J",
-        "\t",
-        "x" * 5000,
-    ),
-    *("../../etc/passwd", "/dev/null", "/", ".", "a\x00b", "\u202egnp", "%s%n", "${HOME}", "-", "--", "'", '"', "\\"),
-    *(
-        "1/5",
-        "5/1",
-        "0/0",
-        "-1/5",
-        "1/999999999999",
-        "x.csv",
-        "x.csv:y",
-        "(",
-        "00:00:00:01",
-        "99:99:99:99",
-        "auto",
-        "3",
-    ),
+    *PLAIN.split(),
+    *("", " ", "\t", "{a: 1}", "&a [*a]", "!x y", "!!binary x", "a\x00b", "\x1b[2J", "\u202egnp", "\u0661"),
+    *("9" * 20, "9" * 5000, "x" * 5000, "[" * 400, "{" * 3000, f"!!python/object/apply:os.system ['touch {MARK}']"),
 )
 
 #: Values from Python.
@@ -65,39 +51,22 @@ VALUES: tuple[Any, ...] = (
     *(np.float64("nan"), np.int64(4), 2**31, 2**63, 10**400, 3 + 4j, ["a", "a"], ["a", ""], ["a", 1], "cls", "random"),
 )
 
-#: Names of files, folders, classes and runs.
+#: Names of files, folders, classes and runs, likewise.
+PLAIN_NAMES = r"""../x /x .. . a/../../x a\..\x =x +x -x @x best x.ckpt .hidden CON ' " %00 $x^2$"""
 NAMES = (
+    *PLAIN_NAMES.split(),
     *(
-        "../x",
-        "/x",
-        "..",
-        ".",
         "",
-        "a/../../x",
-        "a\\..\\x",
-        "=x",
-        "+x",
-        "-x",
-        "@x",
         "\tx",
         "a\nb",
         "a\rb",
         "\x1b[2Jx",
-        "x" * 300,
-    ),
-    *(
-        "best",
-        "x.ckpt",
-        ".hidden",
         "a\x00b",
+        "a b",
         "\u202ex",
         "\udcffx",
-        "CON",
-        "a b",
         "<script>alert(1)</script>",
-        "'\"",
-        "%00",
-        "$x^2$",
+        "x" * 300,
     ),
 )
 
@@ -201,48 +170,10 @@ def options(rng: random.Random, folder: Path, readers: Readers) -> Case:
 
 def configs(rng: random.Random, folder: Path, readers: Readers) -> Case:
     """A YAML that is damaged, or holds what no config does."""
-    sound = (
-        "seed_everything: 1\nmodel:\n  depth: 1\n  lr: 0.001\n  betas: [0.9, 0.99]\ndata:\n  seed: 1\n  split: random\n"
-    )
-    bombs = "a: &a [x, x]\n" + "".join(
-        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
-    )
-    texts = [
-        *(
-            "",
-            "- 1\n",
-            "just words",
-            "model: 3\n",
-            "model:\n",
-            "1: 2\n",
-            "null: 1\n",
-            "? [a]\n: b\n",
-            "model: {depth: 1\n",
-        ),
-        *("model: &a {x: *a}\n", f"{bombs}model: *i\n", f"model:\n  class_names: {'[' * 3000}\n", "a: &a\n  <<: *a\n"),
-        *("model: !!python/object/apply:os.system ['touch executed-by-an-input']\n", "model: !x {depth: 1}\n"),
-        *("data:\n  root: !!python/name:os.system\n", "model:\n  lr: 2020-99-99\n", "model:\n  depth: !!int x\n"),
-        *(
-            f"{sound}model:\n  depth: 2\n",
-            sound.replace("depth", "dpeth"),
-            sound.replace("lr", "depth"),
-            sound + "\x00",
-        ),
-        *(
-            sound.replace("\n  ", "\n\t"),
-            "%YAML 9.9\n---\n" + sound,
-            "---\n---\n" + sound,
-            "trainer:\n  callbacks: [x]\n",
-        ),
-        *(
-            "trainer:\n  callbacks:\n    class_path: os.system\n    init_args: {command: x}\n",
-            "config: x.yaml\n",
-            "run: ../x\n",
-        ),
-    ]
+    sound = "seed_everything: 1\nmodel:\n  depth: 1\n  lr: 0.001\n  betas: [0.9, 0.99]\ndata:\n  split: random\n"
     pick = rng.random()
     if pick < 0.35:
-        content = rng.choice(texts).encode()
+        content = rng.choice(bad_yamls(sound)).encode()
     elif pick < 0.7:
         option, value = rng.choice(sorted(readers.command.parser.get_defaults().keys())), rng.choice(TEXTS)
         section, _, name = option.rpartition(".")
@@ -251,19 +182,44 @@ def configs(rng: random.Random, folder: Path, readers: Readers) -> Case:
         content = damaged(rng, sound.encode())
     (folder / "my.yaml").write_bytes(content)
     words = (f"--config={folder}/my.yaml",)
-    keys = [each.strip(" :?-'\"") for each in content.decode(errors="replace").replace(":", "\n").splitlines()]
+    keys = re.split(r"[:\n{]", content.decode(errors="replace"))
     return Case(
         f"my.yaml: {content[:300]!r}",
         lambda: readers.build(words),
-        ("my.yaml", *(key.rpartition(".")[2] for key in keys if len(key) > 1)),
+        ("my.yaml", *(key.strip(" ?-!'\"").rpartition(".")[2] for key in keys if len(key) > 1)),
         ("fit", *WORDS, "--data.root=data", "--config=my.yaml"),
     )
 
 
+def bad_yamls(sound: str) -> list[str]:
+    """What no config is."""
+    bomb = "a: &a [x, x]\n"  # whose aliases unfold to a hundred million values
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        bomb += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    callback = "trainer:\n  callbacks:\n    class_path: os.system\n    init_args: {command: x}\n"
+    changed = [sound.replace("depth", "dpeth"), sound.replace("lr", "depth"), sound.replace("\n  ", "\n\t")]
+    added = [f"{sound}model:\n  depth: 2\n", f"{sound}\x00", f"%YAML 9.9\n---\n{sound}", f"---\n---\n{sound}"]
+    lines = [
+        "",
+        "- 1",
+        "just words",
+        "model: 3",
+        "model:",
+        "1: 2",
+        "null: 1",
+        "? [a]\n: b",
+        "model: {depth: 1",
+        "run: ../x",
+    ]
+    lines += ["model: &a {x: *a}", f"model:\n  class_names: {'[' * 3000}", "a: &a\n  <<: *a"]
+    lines += ["model: !x {depth: 1}"]
+    lines += [f"model: !!python/object/apply:os.system ['touch {MARK}']", "data:\n  root: !!python/name:os.system"]
+    lines += ["model:\n  lr: 2020-99-99", "model:\n  depth: !!int x", "trainer:\n  callbacks: [x]", "config: x.yaml"]
+    return [*changed, *added, *(f"{line}\n" for line in lines), f"{bomb}model: *i\n", callback]
+
+
 def arguments(rng: random.Random, folder: Path, readers: Readers) -> Case:
     """A constructor with one or two arguments that it was not made for."""
-    import inspect
-
     made = rng.choice([VisionTransformer, ViTClassifier, ImageDataModule])
     network = list(inspect.signature(VisionTransformer).parameters)
     own = [name for name in inspect.signature(made).parameters if name not in ("self", "network")]
@@ -296,11 +252,8 @@ def checkpoints(rng: random.Random, folder: Path, readers: Readers) -> Case:
     elif pick == 2:
         torch.save({"state_dict": {}, rng.choice(["hyper_parameters", "epoch", "x"]): Evil()}, path)
     elif pick == 3:
-        path.write_bytes(
-            rng.choice(
-                [pickle.dumps(Evil()), pickle.dumps([Evil()], 0), b"", b"PK\x03\x04", b"\x80\x02.", rng.randbytes(500)]
-            )
-        )
+        pickles = [pickle.dumps(Evil()), pickle.dumps([Evil()], 0)]
+        path.write_bytes(rng.choice([*pickles, b"", b"PK\x03\x04", b"\x80\x02.", rng.randbytes(500)]))
     elif pick == 4:  # a bomb
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("archive/data.pkl", bytes(20_000_000))
@@ -316,10 +269,15 @@ def checkpoints(rng: random.Random, folder: Path, readers: Readers) -> Case:
         model = load_classifier(path)
         initial_weights(path, VisionTransformer(num_classes=2, **TINY), {**model.hparams})
 
-    use = rng.choice([("predict", "--images=data", "--run=my.ckpt"), ("test", "--data.root=data", "--run=my.ckpt")])
-    fit = ("fit", *WORDS, "--data.root=data", rng.choice(["--ckpt_path=my.ckpt", "--model.init_from=my.ckpt"]))
-    words = rng.choice([use, fit])
-    return Case(f"my.ckpt of kind {pick}", read, ("my.ckpt", *TINY, "class", "lr", "betas", "pool", "mlp_ratio"), words)
+    words = rng.choice(
+        [
+            ("predict", "--images=data", "--run=my.ckpt"),
+            ("test", "--data.root=data", "--run=my.ckpt"),
+            ("fit", *WORDS, "--data.root=data", "--ckpt_path=my.ckpt"),
+            ("fit", *WORDS, "--data.root=data", "--model.init_from=my.ckpt"),
+        ]
+    )
+    return Case(f"my.ckpt of kind {pick}", read, ("my.ckpt",), words)
 
 
 def change(rng: random.Random, saved: dict[str, Any]) -> None:
@@ -344,20 +302,20 @@ def tables(rng: random.Random, folder: Path, readers: Readers) -> Case:
     from vit_lightning.data.index import find_layout, find_samples
     from vit_lightning.data.splits import group_samples, read_split
 
-    root = readers.root
+    root, path, grouping = readers.root, folder / "my.csv", rng.random() < 0.5
     samples = find_samples(root, find_layout(root))
-    rows = [f"{each.path},{each.label},{rng.choice(['train', 'val', 'test'])}" for each in samples]
-    lines = (
-        ["path,label,split", *rows] if rng.random() < 0.5 else ["path,group", *(f"{each.path},g" for each in samples)]
-    )
-    path = folder / "my.csv"
-    path.write_bytes(bad_table(rng, lines))
-    if lines[0] == "path,group":
-        read: Callable[[], object] = lambda: group_samples(samples, str(path))
-        words = ("--data.split=groups", "--data.group_by=my.csv")
-    else:
-        read = lambda: read_split(path, root=root, classes=["a", "b"])
-        words = ("--data.split=my.csv",)
+    rows = [f"{each.path},{'g' if grouping else each.label}" for each in samples]
+    if not grouping:
+        rows = [f"{row},{rng.choice(['train', 'val', 'test'])}" for row in rows]
+    path.write_bytes(bad_table(rng, ["path,group" if grouping else "path,label,split", *rows]))
+
+    def read() -> None:
+        if grouping:
+            group_samples(samples, str(path))
+        else:
+            read_split(path, root=root, classes=["a", "b"])
+
+    words = ("--data.split=groups", "--data.group_by=my.csv") if grouping else ("--data.split=my.csv",)
     return Case(f"my.csv: {path.read_bytes()[:200]!r}", read, ("my.csv",), ("fit", *WORDS, "--data.root=data", *words))
 
 
@@ -365,20 +323,16 @@ def bad_table(rng: random.Random, lines: list[str]) -> bytes:
     """A CSV with a bad cell, row or byte."""
     pick, place = rng.randrange(6), rng.randrange(len(lines))
     cells = lines[place].split(",")
-    if pick == 0:
-        cells[rng.randrange(len(cells))] = rng.choice(NAMES).encode(errors="replace").decode()
+    more = ["nan", "-1", "1e999", "", "'", "../../../etc/passwd", "/etc/passwd", "\u0661"]
+    if pick in (0, 3):
+        name = rng.choice([NAMES, more][pick // 3]).encode(errors="replace").decode()
+        cells[rng.randrange(len(cells))] = name
         lines[place] = ",".join(cells)
     elif pick == 1:
-        lines[place] = rng.choice(
-            [",".join(cells[:-1]), ",".join([*cells, "x"]), "", '"', "x" * 200_000, "\x00", lines[0]]
-        )
+        short, long = ",".join(cells[:-1]), ",".join([*cells, "x"])
+        lines[place] = rng.choice([short, long, "", '"', "x" * 200_000, "\x00", lines[0]])
     elif pick == 2:
         lines.insert(place, lines[rng.randrange(len(lines))])
-    elif pick == 3:
-        cells[rng.randrange(len(cells))] = rng.choice(
-            ["nan", "-1", "1e999", "", "'", "../../../etc/passwd", "/etc/passwd", "\u0661"]
-        )
-        lines[place] = ",".join(cells)
     elif pick == 4:
         lines = lines[:place]
     content = "\n".join(lines).encode()
@@ -394,9 +348,7 @@ def pictures(rng: random.Random, folder: Path, readers: Readers) -> Case:
 
     form = rng.choice(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
     out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(rng.randrange(2**32)).integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(
-        out, form
-    )
+    Image.frombytes("RGB", (32, 24), rng.randbytes(32 * 24 * 3)).save(out, form)
     content = out.getvalue()
     pick = rng.randrange(5)
     if pick == 0:
@@ -408,9 +360,8 @@ def pictures(rng: random.Random, folder: Path, readers: Readers) -> Case:
     elif pick == 3 and form == "PNG":
         content = content[:16] + rng.randbytes(8) + content[24:]
     elif pick == 4:
-        content = rng.choice(
-            [b"", b"\x00" * 1000, rng.randbytes(300), b"GIF89a", b"\xff\xd8\xff", b"<svg/>", b"%!PS", b"II*\x00"]
-        )
+        others = [b"", bytes(1000), rng.randbytes(300), b"GIF89a", b"\xff\xd8\xff", b"<svg/>", b"%!PS", b"II*\x00"]
+        content = rng.choice(others)
     path = folder / f"my.{rng.choice(['png', 'jpg', 'gif', 'tif', 'bmp', 'webp'])}"
     path.write_bytes(content)
 
@@ -419,12 +370,8 @@ def pictures(rng: random.Random, folder: Path, readers: Readers) -> Case:
         load_image(path)
         load_frame(path, frame_size((16, 16)))
 
-    return Case(
-        f"{path.name} from {form}, kind {pick}",
-        read,
-        (path.name,),
-        ("predict", "--run=my-run", f"--images={path.name}"),
-    )
+    words = ("predict", "--run=good.ckpt", f"--images={path.name}")
+    return Case(f"{path.name} from {form}, kind {pick}", read, (path.name,), words)
 
 
 def statuses(rng: random.Random, folder: Path, readers: Readers) -> Case:
@@ -436,36 +383,22 @@ def statuses(rng: random.Random, folder: Path, readers: Readers) -> Case:
 
     run = folder / "lightning_logs" / "my-run"
     (run / "report").mkdir(parents=True)
-    sound = {
-        **{"state": "finished", "started": "2025-06-01T12:00:00+00:00", "epochs": 1, "max_epochs": 2, "seconds": 3.5},
-        **{
-            "best": {"epoch": 1, "val/acc": 0.5},
-            "data": {"name": "x", "id": "1"},
-            "split": {"id": "2", "kind": "random"},
-        },
-        **{"baselines": {"near_duplicates": 0.1, "flagged": True}, "seen": {"seen": 0}, "ancestors": [], "kind": "run"},
-    }
-    metrics = {
-        "accuracy": 0.5,
-        "part": "test",
-        "split": {"id": "2"},
-        "intervals": {"accuracy": [0.4, 0.6]},
-        "macro_f1": 0.4,
-    }
+    sound: dict[str, Any] = {"state": "finished", "started": "2025-06-01T12:00:00+00:00", "epochs": 1, "max_epochs": 2}
+    sound |= {"best": {"epoch": 1, "val/acc": 0.5}, "data": {"name": "x", "id": "1"}, "seconds": 3.5, "kind": "run"}
+    sound |= {"split": {"id": "2", "kind": "random"}, "baselines": {"near_duplicates": 0.1, "flagged": True}}
+    sound |= {"seen": {"seen": 0}, "ancestors": []}
+    metrics = {"accuracy": 0.5, "part": "test", "split": {"id": "2"}, "intervals": {"accuracy": [0.4, 0.6]}}
     (run / "status.json").write_bytes(bad_json(rng, sound))
-    (run / "report" / "metrics.json").write_bytes(
-        bad_json(rng, metrics) if rng.random() < 0.5 else json.dumps(metrics).encode()
-    )
+    told = bad_json(rng, metrics) if rng.random() < 0.5 else json.dumps(metrics).encode()
+    (run / "report" / "metrics.json").write_bytes(told)
     (run / "config.yaml").write_bytes(damaged(rng, b"seed_everything: 0\nmodel:\n  lr: 0.001\n  depth: 6\n"))
     (run / "history.csv").write_bytes(bad_table(rng, ["epoch,train/loss,val/acc", "1,0.5,0.4", "2,0.4,0.5", "3,0.3,"]))
-    logs = f"--logdir={folder / 'lightning_logs'}"
-    asked = rng.choice([[], ["--wide"], ["--json"], ["--sort=test"], ["show", "my-run"], ["show", "my-run", "--json"]])
-    asked = rng.choice([asked, ["prune", "--name=*"], ["prune", "--keep-best=1"], ["--state=finished", "--split=ran*"]])
+    tables: list[list[str]] = [[], ["--wide"], ["--json"], ["--sort=test"], ["--state=finished", "--split=ran*"]]
+    asked = rng.choice([*tables, ["show", "my-run"], ["show", "my-run", "--json"], ["prune", "--name=*"]])
 
     def read() -> None:
-        main([logs, *asked])
-        rows = read_numbers(run / "history.csv")
-        best_row(rows)
+        main([f"--logdir={folder / 'lightning_logs'}", *asked])
+        best_row(read_numbers(run / "history.csv"))
         read_training(run, {})
 
     # `show` of a status that says nothing is refused.
@@ -475,33 +408,17 @@ def statuses(rng: random.Random, folder: Path, readers: Readers) -> Case:
 def bad_json(rng: random.Random, sound: dict[str, Any]) -> bytes:
     """JSON with another value somewhere, or damaged."""
     if rng.random() < 0.2:
-        deep = rng.choice(["[" * 100_000, "1" * 5000, "", "null", "[]", '"x"', "\ufeff{}", '{"a": 1, "a": 2}', "\x00"])
-        return rng.choice([deep.encode(), damaged(rng, json.dumps(sound).encode(), times=3)])
-    values = [
-        None,
-        True,
-        -1,
-        0,
-        1e308,
-        float("nan"),
-        float("inf"),
-        "",
-        "x",
-        "\x1b[2J",
-        "x" * 3000,
-        [],
-        [[]],
-        {},
-        {"a": {}},
-        10**400,
-    ]
+        texts = ["[" * 100_000, "1" * 5000, "", "null", "[]", '"x"', "\ufeff{}", '{"a": 1, "a": 2}', "\x00"]
+        return rng.choice([rng.choice(texts).encode(), damaged(rng, json.dumps(sound).encode(), times=3)])
+    values: list[Any] = [None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400]
+    values += ["", "x", "\x1b[2J", "x" * 3000, [], [[]], {}, {"a": {}}]
     for _ in range(rng.choice([1, 2, 5])):
         place = sound
         name = rng.choice(sorted(place))
         inner = place[name]
         if isinstance(inner, dict) and inner and rng.random() < 0.6:
             place, name = inner, rng.choice(sorted(inner))
-        place[name] = rng.choice(values)
+        place[name] = copy.deepcopy(rng.choice(values))
     return json.dumps(sound).encode()
 
 
@@ -511,30 +428,23 @@ def predictions(rng: random.Random, folder: Path, readers: Readers) -> Case:
     from vit_lightning.evaluation.folds import read_member, summarise
 
     logs = folder / "lightning_logs"
-    metrics: dict[str, Any] = {
-        **{
-            "accuracy": 0.5,
-            "part": "test",
-            "split": {"id": "2", "kind": "random"},
-            "data": {"name": "x"},
-            "run": "my-run",
-        },
-        **{"near_duplicates": {"share": 0.1, "flagged": True}, "images": 4, "per_class": {"a": {}, "b": {}}},
-        **{"groups": {"kind": "images", "count": 4}, "baselines": {"majority": 0.5}},
-    }
+    metrics: dict[str, Any] = {"accuracy": 0.5, "part": "test", "split": {"id": "2", "kind": "random"}, "images": 4}
+    metrics |= {"data": {"name": "x"}, "run": "my-run", "per_class": {"a": {}, "b": {}}, "baselines": {"majority": 0.5}}
+    metrics |= {"near_duplicates": {"share": 0.1, "flagged": True}, "groups": {"kind": "images", "count": 4}}
+    sound = json.dumps(metrics).encode()
     for name in ("my-run", "other"):
         report = logs / name / "report"
         report.mkdir(parents=True)
-        lines = [f"{each}.jpg,g{each % 2},{'ab'[each % 2]},{rng.choice('ab')},0.6,0.6,0.4" for each in range(4)]
-        lines.insert(0, "path,group,label,predicted,confidence,p_a,p_b")
+        rows = [f"{each}.jpg,g{each % 2},{'ab'[each % 2]},{rng.choice('ab')},0.6,0.6,0.4" for each in range(4)]
+        table = ["path,group,label,predicted,confidence,p_a,p_b", *rows]
         bad = name == "my-run"
-        told = bad_json(rng, metrics) if bad and rng.random() < 0.6 else json.dumps(metrics).encode()
-        (report / "metrics.json").write_bytes(told)
-        (report / "predictions.csv").write_bytes(bad_table(rng, lines) if bad else "\n".join(lines).encode())
+        (report / "metrics.json").write_bytes(bad_json(rng, metrics) if bad and rng.random() < 0.6 else sound)
+        (report / "predictions.csv").write_bytes(bad_table(rng, table) if bad else "\n".join(table).encode())
         (logs / name / "status.json").write_text('{"state": "finished", "split": {"id": "2"}}')
+    comparing = rng.random() < 0.5
 
     def read() -> None:
-        if rng.random() < 0.5:
+        if comparing:
             main([f"--logdir={logs}", "compare", "my-run", "other"])
         else:
             summarise("whole", [read_member("my-run", 1, 0, logs / "my-run" / "report")])
@@ -554,23 +464,22 @@ def archives(rng: random.Random, folder: Path, readers: Readers) -> Case:
     path = folder / "my.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in (*rng.sample(NAMES, 2), "a/1.jpg"):
-            with_link = zipfile.ZipInfo(name.replace("\x00", "").encode(errors="replace").decode() or "x")
+            entry = zipfile.ZipInfo(name.replace("\x00", "").encode(errors="replace").decode() or "x")
             if rng.random() < 0.3:
-                with_link.external_attr = 0o120777 << 16
-            archive.writestr(with_link, rng.choice(["../../../outside", "x", "/etc/passwd"]))
+                entry.external_attr = 0o120777 << 16  # a link to what it holds
+            archive.writestr(entry, rng.choice(["../../../outside", "x", "/etc/passwd"]))
     if rng.random() < 0.4:
         path.write_bytes(damaged(rng, path.read_bytes(), times=3))
     beside(out, "manifest.json").write_bytes(bad_json(rng, {"a/1.jpg": 1}))
-    before = {each for each in folder.rglob("*") if not each.is_relative_to(out)}
+    before = set(folder.rglob("*"))
 
     def read() -> None:
-        try:
+        with suppress(Exception):  # kagglehub's, which `download` puts into words
             _extract_archive(str(path), str(out))
-        except Exception:  # kagglehub's, which `download` puts into words
-            pass
-        outside = {each for each in folder.rglob("*") if not each.is_relative_to(out)} - before
+        made = set(folder.rglob("*")) - before
+        outside = [each for each in made if not each.is_relative_to(out)]
         assert not outside, f"unpacked outside: {outside}"
-        assert not any(each.is_symlink() for each in out.rglob("*")), "a link was unpacked"
+        assert not any(each.is_symlink() for each in made), "a link was unpacked"
         find_damage(out)
 
     return Case("my.zip", read)
@@ -582,9 +491,9 @@ def names(rng: random.Random, folder: Path, readers: Readers) -> Case:
     from vit_lightning.data.splits import read_split, write_split
     from vit_lightning.runs import find_checkpoint, find_run, new_run_folder, run_stem
 
-    name = rng.choice(NAMES) if rng.random() < 0.7 else "".join(rng.choices(string.printable + "\x1b\u202e\u00e9", k=9))
-    logs = folder / "lightning_logs"
-    pick = rng.randrange(3)
+    drawn = "".join(rng.choices(string.printable + "\x1b\u202e\u00e9", k=9))
+    name = rng.choice(NAMES) if rng.random() < 0.7 else drawn
+    logs, root, pick = folder / "lightning_logs", folder / "root", rng.randrange(3)
 
     def read() -> None:
         if pick == 0:
@@ -599,17 +508,16 @@ def names(rng: random.Random, folder: Path, readers: Readers) -> Case:
                 find_checkpoint(name, logs)
         else:
             for label in (name, "b"):
-                (folder / "root" / label).mkdir(parents=True, exist_ok=True)
-                (folder / "root" / label / f"{label}.jpg").touch()
-            samples = find_samples(folder / "root", find_layout(folder / "root"))
-            write_split(folder / "split.csv", samples := [dataclasses.replace(each, split="val") for each in samples])
-            classes = [each.label for each in samples]
-            assert read_split(folder / "split.csv", root=folder / "root", classes=classes) == samples, "read otherwise"
+                (root / label).mkdir(parents=True, exist_ok=True)
+                (root / label / f"{label}.jpg").touch()
+            samples = [dataclasses.replace(each, split="val") for each in find_samples(root, find_layout(root))]
+            write_split(folder / "split.csv", samples)
+            again = read_split(folder / "split.csv", root=root, classes=[each.label for each in samples])
+            assert again == samples, "read otherwise than written"
 
-    words = rng.choice(
-        [("fit", *WORDS, "--data.root=data", f"--run={name}"), ("runs", "show", name), ("folds", f"--run={name}")]
-    )
-    return Case(f"name {name!r}, kind {pick}", read, words=tuple(word.replace("\x00", "") for word in words))
+    fit = ("fit", *WORDS, "--data.root=data", f"--run={name}")
+    words = rng.choice([fit, ("runs", "show", name), ("folds", f"--run={name}")])
+    return Case(f"name {name!r}, kind {pick}", read, words=words)
 
 
 def lines(rng: random.Random, folder: Path, readers: Readers) -> Case:
@@ -617,26 +525,15 @@ def lines(rng: random.Random, folder: Path, readers: Readers) -> Case:
     from vit_lightning.commands.folds import main as folds
     from vit_lightning.commands.runs import main as runs
 
-    value = rng.choice(TEXTS).replace("\x00", "")
-    own = [
-        "--limit",
-        "--sort",
-        "--state",
-        "--data",
-        "--split",
-        "--name",
-        "--wide",
-        "--json",
-        "--nothing",
-        "prune",
-        "show",
-        "compare",
-    ]
-    asked = [rng.choice(own), *([value] if rng.random() < 0.8 else [])]
-    if rng.random() < 0.3:
+    value, pick = rng.choice(TEXTS), rng.random()
+    if pick < 0.3:
         asked = [f"{rng.choice(['--folds', '--seeds', '--keep', '--fold'])}={value}", "--data.fold=1/5"]
         return Case(f"folds {asked}", lambda: folds(asked), words=("folds", *asked))
-    asked = ["prune", f"{rng.choice(['--keep-best', '--state', '--name'])}={value}"] if rng.random() < 0.2 else asked
+    if pick < 0.5:
+        asked = ["prune", f"{rng.choice(['--keep-best', '--state', '--name'])}={value}"]
+    else:
+        own = ["--limit", "--sort", "--state", "--data", "--split", "--name", "--wide", "--json", "--nothing"]
+        asked = [rng.choice([*own, "prune", "show", "compare"]), *([value] if rng.random() < 0.8 else [])]
     return Case(f"runs {asked}", lambda: runs([f"--logdir={folder}", *asked]), words=("runs", *asked))
 
 

@@ -160,7 +160,7 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
 def leak_warning(tested: Predictions) -> str | None:
     """A line where the split that an experiment was tested on is flagged, by its own report; else None."""
     reports = [run.metrics() for run in tested.runs]
-    told = [(report.get("near_duplicates"), report.get("images", 0)) for report in reports]
+    told = [(report.get("near_duplicates") or {}, report.get("images", 0)) for report in reports]
     known = [(found, images) for found, images in told if finite_in(found, "share") is not None and images > 0]
     if not any(found.get("flagged") for found, _ in known):
         return None
