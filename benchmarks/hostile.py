@@ -218,7 +218,7 @@ def run_command(case: Case, folder: Path) -> str:
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     if done.returncode != 2 or len(errors) != 1:
         return f"status {done.returncode}, {len(errors)} lines of error: {words}: {said[-1200:]}"
-    return judge(errors[0], case)
+    return judge(errors[0].removeprefix("error: "), case)
 
 
 if __name__ == "__main__":

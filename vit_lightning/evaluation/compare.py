@@ -246,6 +246,8 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
             before = said.get(name, ("", "", ()))[2]
             words = [read_cell(row[column]) for column in ("group", "label", "predicted")]
             said[name] = words[0], words[1], (*before, words[2])
+        if len({len(each) for *_, each in said.values()}) != 1:
+            raise ValueError("an image is named more often than another, or there is none")
         return said
-    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:  # a row may be short of a cell
+    except (KeyError, AttributeError, ValueError, csv.Error) as error:  # a row may be short of a cell
         raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error
