@@ -140,6 +140,7 @@ class Fit(ModelCommand):
 
     def open_folder(self) -> None:
         """Refuses what the data or the weights to start from tell, and makes or takes the run's folder."""
+        self.check_saved()
         if self.resumed is not None and self.options.ckpt_path is not None:
             self.keep_split(self.resumed.folder / "split.csv")
         if self.options.model.init_from is not None and self.options.ckpt_path is None:
