@@ -49,7 +49,7 @@ def explain(message: str, options: Sequence[str]) -> str:
     key = re.search(r"(?:Group '([^']+)' )?does not accept option '([^']+)'", message)
     if unknown and not unknown[1].startswith("-"):
         return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
-    if refused := re.search(r"Option '([^']+)' is not accepted", message):
+    if not value and (refused := re.search(r"Option '([^']+)' is not accepted", message)):
         return f"there is no option {refused[1]}; --help lists all"
     if unknown or key:
         name = unknown[1].partition("=")[0] if unknown else "--" + ".".join(filter(None, key.groups())) if key else ""
