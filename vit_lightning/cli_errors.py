@@ -66,7 +66,7 @@ def explain(message: str, options: Sequence[str]) -> str:
         r"Problem with given class_path '([^']+)': (.+?)(?= - Expected| - Problem| Given value|$)", message
     ):
         return f"{value[1] + ': ' if value else ''}{problem[1]} cannot be used: {problem[2]}"
-    if value and (found := re.search(r"(?:Got|Given) value:(.*)$", value[2])):
+    if value and (found := re.search(r".*(?:Got|Given) value:(.*)$", value[2])):  # the last of them is the whole one
         shown = found[1].strip() or "empty"
         if "Expected a dot import path" in message or "subclass" in message or "callbacks" in value[1]:
             return f"{value[1]} is {shown}; expected the name of such a class, and its arguments where it needs them"
@@ -162,11 +162,11 @@ def check_configs(words: Sequence[str]) -> None:
         ValueError: A file is no YAML, holds something else than sections, or holds one of them twice.
     """
     for place, word in enumerate(words):
+        before = word.partition("=")[0] if "=" in word or not place else words[place - 1]
         if digits := re.search(r"\d{4301,}", word):  # Python reads no longer ones, and does not say where one stands
-            before = word.partition("=")[0] if "=" in word else words[place - 1]
             raise ValueError(f"{shown(before)} has a number of {len(digits[0])} digits; expected fewer")
         if too_deep(word):
-            raise ValueError(f"{shown(word)} has brackets in more than {DEPTH} brackets; expected a value")
+            raise ValueError(f"{shown(before)} has brackets in more than {DEPTH} brackets; expected a value")
         option, equals, value = word.partition("=")
         name = value if equals else "".join(words[place + 1 : place + 2])
         if option in ("-c", "--config") and name and not name.startswith("-"):

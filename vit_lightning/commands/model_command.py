@@ -205,7 +205,10 @@ class ModelCommand(LightningCLI):
             self.parser.set_defaults(defaults)
         except KeyError as error:  # an option that this version does not know
             raise ValueError(f"{path} was written by another version of this project: {error.args[0]}") from error
-        self.parse_arguments(self.parser, self.arguments)
+        try:
+            self.parse_arguments(self.parser, self.arguments)
+        except ValueError as error:  # what was asked for is sound: it was parsed before
+            raise ValueError(f"the settings that {path} brings along are none: {error}") from error
         self.options.ckpt_path = str(path)
         model = self.options.model.as_dict()
         model["num_classes"] = model["num_classes"] or saved["num_classes"]  # left out: the classes'

@@ -56,8 +56,8 @@ def read_member(name: str, fold: int, seed: int, folder: Path) -> Member:
             labels=np.array([index[read_cell(row["label"])] for row in rows], dtype=np.int64),
             probabilities=np.array([[float(row[f"p_{label}"]) for label in names] for row in rows]),
         )
-        if not np.isfinite(outcome.probabilities).all() or len(names) < 2:
-            raise ValueError("its probabilities are no numbers, or of a single class")
+        if not rows or len(names) < 2 or not np.isfinite(outcome.probabilities).all():
+            raise ValueError("it has no row, a single class, or probabilities that are no numbers")
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError, OSError, csv.Error) as error:
         raise ValueError(f"what {folder} has of the run {name} cannot be read ({error}); test it again") from error
     return Member(name, fold, seed, metrics, outcome)
