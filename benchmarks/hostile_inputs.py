@@ -164,6 +164,7 @@ def options(rng: random.Random, folder: Path, readers: Readers) -> Case:
     words = (f"{name}={value}",) if rng.random() < 0.8 else (name, value)
     # The end of a name is enough: what is wrong may be said of model.image_size or of the image's height.
     ends = {name.lstrip("-"), name.rpartition(".")[2].rstrip("+"), name.lstrip("-").partition("=")[0]}
+    ends |= {"limit_train_batches"} if name.endswith("overfit_batches") else set()  # Lightning's word for its share
     ends |= {"divisible", "options begin with --"} if "size" in name or len(words) == 2 else set()
     return Case(f"{words}", lambda: readers.build(words), tuple(ends), ("fit", *WORDS, "--data.root=data", *words))
 
@@ -277,7 +278,8 @@ def checkpoints(rng: random.Random, folder: Path, readers: Readers) -> Case:
             ("fit", *WORDS, "--data.root=data", "--model.init_from=my.ckpt"),
         ]
     )
-    return Case(f"my.ckpt of kind {pick}", read, ("my.ckpt",), words)
+    settings = inspect.signature(VisionTransformer).parameters | inspect.signature(ViTClassifier).parameters
+    return Case(f"my.ckpt of kind {pick}", read, ("my.ckpt", *settings), words)
 
 
 def change(rng: random.Random, saved: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from vit_lightning.arguments import check_number
+from vit_lightning.arguments import check_number, shown
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
@@ -330,6 +331,8 @@ def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespa
             check_number(f"trainer.{option}", value, least=0, most=1)
         elif isinstance(value, int) and not isinstance(value, bool):  # of batches
             check_number(f"trainer.{option}", value, least=least, most=2**31 - 1, whole=True)
+    if isinstance(asked.max_time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", asked.max_time.strip()):
+        raise ValueError(f"trainer.max_time is {shown(asked.max_time)}; expected DD:HH:MM:SS, as in 00:08:00:00")
     if isinstance(asked.devices, int) and asked.accelerator == "cpu":  # a process each: thousands are a machine's end
         check_number("trainer.devices", asked.devices, least=1, most=max(8, os.cpu_count() or 1), whole=True)
     if asked.gradient_clip_algorithm not in (None, "norm"):
