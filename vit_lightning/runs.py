@@ -19,6 +19,9 @@ LOG_FOLDER = "lightning_logs"
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
 
+#: In the message of a training whose numbers are none any more.
+DIVERGED = "training has failed"
+
 #: What has to be an object in a `status.json`.
 SECTIONS = ("best", "last", "data", "split", "baselines", "seen", "test")
 
