@@ -33,7 +33,7 @@ DESCRIPTION = """Trains a run a point of a grid, or a search's trials, and says 
 The same command goes on where it was stopped; given once more, here or on another machine, it helps.
 All options of fit are taken, too. A trial's score is its best val/acc."""
 
-#: Of the trials that come to a ninth and to a third of the epochs, this part goes on.
+#: Of the trials that come to a sixth and then to half of the epochs, one of so many goes on.
 REDUCTION = 3
 
 
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--trials", type=int, default=None, help="how many points a search draws (default: 20)")
     add("--folds", type=int, default=0, help="a trial is trained on each of so many folds, its score is the mean")
     add("--seeds", type=int, default=0, help="a trial is trained with the seeds 0, 1, ..., its score is the mean")
-    text = "halving stops what is behind after a ninth and a third of the epochs, wilcoxon between folds or seeds"
+    text = "halving stops what is behind after a sixth and half of the epochs, wilcoxon between folds or seeds"
     add("--pruner", choices=("halving", "wilcoxon", "none"), default=None, help=f"{text} (default for a search)")
     add("--jobs", type=int, default=1, help="trainings at once on this machine (default: %(default)s)")
     add("--storage", metavar="URL", help="a database server: postgresql://USER@HOST/DATABASE (default: a file)")
@@ -214,7 +214,7 @@ class Sweep:
             warnings.filterwarnings("ignore", category=ExperimentalWarning)
             return pruners.WilcoxonPruner()
         if self.options.pruner == "halving":
-            least = -(-(epochs or 1) // REDUCTION**2)
+            least = max(1, round((epochs or 1) / (2 * REDUCTION)))
             return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=REDUCTION)
         return pruners.NopPruner()
 
