@@ -143,7 +143,8 @@ class Study:
             wanted, drawn = self.plan.trials or 0, self.trials()
             if sum(trial.state in ALIVE for trial in drawn) >= wanted:
                 return None
-            return self.take(self.trials()[self.optuna.ask().number])
+            number = self.optuna.ask().number
+            return self.take(self.trials()[number])
 
     def take(self, frozen: FrozenTrial) -> Claim:
         """Makes a trial this process's own."""

@@ -52,7 +52,7 @@ class Table:
     def drawn(self, trials: Sequence[FrozenTrial], jobs: Sequence[Job]) -> RichTable:
         """All that run, and the best of the others as far as there is room."""
         console = get_console()
-        epochs = {job.claim.number: job.rows[-1]["epoch"] if job.rows else 0 for job in jobs}
+        epochs = {job.claim.number: job.epochs_before + job.epoch for job in jobs}
         table = RichTable(title=self.title(trials), title_justify="left", box=None, pad_edge=False)
         for name, side in (("trial", "left"), ("state", "left"), ("epochs", "right"), ("val/acc", "right")):
             table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]  # one of rich's words

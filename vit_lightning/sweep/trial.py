@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: How often a training that is killed without having come further is begun again.
 ATTEMPTS = 3
 
+#: What `fit` says of a run that another process trains.
+BUSY = "is being trained by another process"
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -42,6 +45,7 @@ class Setup:
         epochs: Of a training, at most; None where it ends otherwise.
         jobs: Trainings at once on this machine.
         gpus: That `fit` finds here, if each training takes one.
+        program: What understands `fit`.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Setup:
     epochs: int | None = None
     jobs: int = 1
     gpus: int = 0
+    program: tuple[str, ...] = (sys.executable, "-m", "vit_lightning.cli")
 
     @property
     def folder(self) -> Path:
@@ -135,6 +140,11 @@ class Job:
         return self.setup.folder / f"{self.run}.out"
 
     @property
+    def epoch(self) -> int:
+        """How many epochs of the member are through."""
+        return int(self.rows[-1]["epoch"]) if self.rows else 0
+
+    @property
     def best(self) -> float | None:
         """The best validation accuracy so far of the member that is being trained."""
         return max((row["val/acc"] for row in self.rows if "val/acc" in row), default=None)
@@ -182,7 +192,7 @@ class Job:
         through = read_status(self.folder / "status.json").get("state") == "finished" and (
             self.claim.begun or status is not None
         )
-        whole = self.setup.epochs is not None and len(self.rows) >= self.setup.epochs
+        whole = self.setup.epochs is not None and self.epoch >= self.setup.epochs
         if self.best is not None and (through or (whole and status == 2)):  # killed behind its last checkpoint
             return self.next_member(self.best)
         if self.pruning:
@@ -193,14 +203,16 @@ class Job:
             self.start()
             return None
         if status < 0 or status in (128 + signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGINT):
-            self.attempts = self.attempts + 1 if len(self.rows) <= self.furthest else 1
-            self.furthest = max(self.furthest, len(self.rows))
+            self.attempts = self.attempts + 1 if self.epoch <= self.furthest else 1
+            self.furthest = max(self.furthest, self.epoch)
             if self.attempts < ATTEMPTS:
                 log.warning("%s was killed (status %d) and goes on", self.run, status)
                 self.start()
                 return None
             return Outcome(TrialState.FAIL, None, self.facts(f"killed {ATTEMPTS} times without getting any further"))
         line = last_line(self.output)
+        if BUSY in line:  # by a process that outlived its own on another machine: is_trained has not seen its lock
+            return None
         if DIVERGED in line:
             return Outcome(TrialState.PRUNED, self.best, self.facts(line))
         return Outcome(TrialState.FAIL, None, self.facts(line or f"fit ended with status {status}"))
@@ -209,7 +221,7 @@ class Job:
         """Goes on to the next training, if any is left and worth it."""
         self.output.unlink(missing_ok=True)
         self.scores.append(score)
-        self.epochs_before, self.attempts, self.furthest = self.epochs_before + len(self.rows), 0, -1
+        self.epochs_before, self.attempts, self.furthest = self.epochs_before + self.epoch, 0, -1
         self.rows = []
         mean = float(np.mean(self.scores))
         if len(self.members) == 1:
@@ -224,7 +236,7 @@ class Job:
     def facts(self, note: str | None = None) -> dict[str, Any]:
         """What is kept of the trial beside its score."""
         found: dict[str, Any] = {"runs": [name for name, _ in self.members[: max(1, len(self.scores))]]}
-        found["epochs"] = self.epochs_before + len(self.rows)
+        found["epochs"] = self.epochs_before + self.epoch
         if len(self.members) > 1:
             found |= {"scores": self.scores, "interval": mean_interval(self.scores)}
         return found | ({"note": note} if note else {})
@@ -240,7 +252,7 @@ class Job:
             options = [*self.setup.options, *words(self.claim.point), *own, f"--run={self.run}"]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vit_lightning.cli", "fit", *options],
+                [*self.setup.program, "fit", *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
