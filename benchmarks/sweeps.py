@@ -163,7 +163,7 @@ def killed(folder: Path) -> dict[str, float]:
     whole_runs = [[row.split(",")[0] for row in table] == [str(e + 1) for e in range(epochs)] for table in tables]
     return {
         "trials": len(trials),
-        "finished": sum(trial["state"] == "complete" for trial in trials),
+        "finished": sum(trial["state"] == "done" for trial in trials),
         "runs": len(list(logs.glob("six-*/status.json"))),
         "whole": sum(whole_runs),
         "kills": kills,

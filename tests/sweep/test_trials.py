@@ -83,7 +83,7 @@ def test_each_point_is_a_run(told: list[tuple[str, str]]) -> None:
     with write_trials(done, setup()).open() as file:
         rows = list(csv.DictReader(file))
     assert rows[2] == {
-        **{"trial": "2", "run": "s-003", "state": "complete", "epochs": "4", "val/acc": "0.72"},
+        **{"trial": "2", "run": "s-003", "state": "done", "epochs": "4", "val/acc": "0.72"},
         **{"score": "0.9", "b": "x"},
     }
     assert not list(Path("lightning_logs/s").glob("*.out"))

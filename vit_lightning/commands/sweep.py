@@ -283,8 +283,8 @@ def report(study: "Study", setup: "Setup", passed_on: Sequence[str]) -> int:
     count, best = left.results(study), left.ranked(study)
     left.write_trials(study, setup)
     result: dict[str, Any] = {"trials": count, "best": None, "second": None, "comparison": None}
-    words = ", ".join(f"{count[state]} {word}" for state, word in left.STATES.items() if count[state])
-    log.info("%s: %s; %d epochs in all", setup.name, words, count["epochs"])
+    words = ", ".join(f"{count[word]} {word}" for word in ("done", "pruned", "failed") if count[word])
+    log.info("%s: %s; %d epochs in all", setup.name, words or "no trial", count["epochs"])
     if best:
         command = left.best_command(best[0], setup, passed_on)
         result |= {"best": left.record(best[0], setup), "command": command, "importances": left.importances(study)}
@@ -292,6 +292,7 @@ def report(study: "Study", setup: "Setup", passed_on: Sequence[str]) -> int:
         log.info("once more: %s", command)
         if len(best) > 1:
             result["second"] = left.record(best[1], setup)
+            log.info("second: %s", left.trial_words(best[1], setup))
             try:
                 found = left.compare_best(best, setup)
                 result["comparison"] = left.comparison_record(found)
@@ -303,4 +304,4 @@ def report(study: "Study", setup: "Setup", passed_on: Sequence[str]) -> int:
         log.info("history and importance are in %s", ", ".join(path.name for path in paths))
     write_text(setup.folder / "sweep.json", json.dumps(result, indent=2) + "\n")
     log.info("the sweep is in %s; tensorboard --logdir %s shows its runs side by side", setup.folder, setup.logs)
-    return 1 if count["fail"] else 0
+    return 1 if count["failed"] else 0

@@ -1,7 +1,6 @@
 """What a sweep leaves: its trials as a table, history and importance as pictures, and whether the best is the best."""
 
 import csv
-import logging
 import subprocess
 import sys
 import warnings
@@ -15,13 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from vit_lightning.evaluation.compare import Comparison, Predictions, compare, read_table
 from vit_lightning.files import replacing, write_text
 from vit_lightning.sweep.study import Study
-from vit_lightning.sweep.table import point_words
+from vit_lightning.sweep.table import WORDS, point_words
 from vit_lightning.sweep.trial import Setup
 
-#: How trials end, in words.
-STATES = {"complete": "done", "pruned": "pruned", "fail": "failed"}
-
-log = logging.getLogger(__name__)
+#: What is said where the best trial is not really better than the second.
+CHANCE = "the difference may be chance"
 
 
 def ranked(study: Study) -> list[FrozenTrial]:
@@ -38,7 +35,9 @@ def write_trials(study: Study, setup: Setup) -> Path:
         for trial in study.trials():
             told = trial.user_attrs.get("epochs", ""), "" if trial.value is None else trial.value
             point = [trial.params.get(key, "") for key in keys]
-            writer.writerow([trial.number, setup.run_name(trial.number), trial.state.name.lower(), *told, *point])
+            writer.writerow(
+                [trial.number, setup.run_name(trial.number), WORDS.get(trial.state, "waiting"), *told, *point]
+            )
     return path
 
 
@@ -51,26 +50,29 @@ def draw(study: Study, setup: Setup) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import pyplot
     from optuna import visualization
     from optuna.visualization import matplotlib as pictures
 
-    kinds = ["optimization_history", *(["param_importances"] if is_varied(study) else [])]
-    written: list[Path] = []
+    kinds = {"history": "optimization_history"} | ({"importance": "param_importances"} if is_varied(study) else {})
+    written = [setup.folder / "report.html"]
     pages: list[str] = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mpl.rc_context():  # Optuna sets a style for good
         warnings.simplefilter("ignore")  # those of Optuna's that call this experimental
-        for kind in kinds:
-            axes = getattr(pictures, f"plot_{kind}")(study.optuna)
-            axes.set_title(f"{setup.name}: {kind.replace('_', ' ').replace('param', 'parameter')}")
-            path = setup.folder / {"optimization_history": "history.png", "param_importances": "importance.png"}[kind]
-            with replacing(path) as temporary:
+        for name, kind in kinds.items():
+            axes = getattr(pictures, f"plot_{kind}")(study.optuna, target_name="val/acc")
+            axes.set_title("", loc="left")  # where some have one
+            axes.set_title(f"{setup.name}: {name}")
+            with replacing(setup.folder / f"{name}.png") as temporary:
                 axes.figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
-            written.append(path)
-            figure = getattr(visualization, f"plot_{kind}")(study.optuna)
+            pyplot.close(axes.figure)
+            written.append(setup.folder / f"{name}.png")
+            figure = getattr(visualization, f"plot_{kind}")(study.optuna, target_name="val/acc")
+            figure.update_layout(title=f"{setup.name}: {name}")
             pages.append(figure.to_html(full_html=False, include_plotlyjs=not pages))
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{setup.name}</title><body>{"".join(pages)}'
-    write_text(setup.folder / "report.html", f"{page}</body></html>\n")
-    return [setup.folder / "report.html", *written]
+    write_text(written[0], f"{page}</body></html>\n")
+    return written
 
 
 def compare_best(best: Sequence[FrozenTrial], setup: Setup) -> Comparison:
@@ -116,15 +118,15 @@ def validate(run: str, path: Path, setup: Setup) -> None:
 
 def comparison_words(found: Comparison) -> list[str]:
     """Whether the best trial is really better than the second, in two lines."""
-    second, best = found.names
-    before, after = found.accuracy
-    grouped = "images, each by itself" if found.groups == found.images else f"images in {found.groups} groups"
-    line = f"beside the second, {second}, on the same {found.images} validation {grouped}: acc {after - before:+.4f}"
+    grouped = "" if found.groups == found.images else f" in {found.groups} groups"
+    line = f"the best is {100 * (found.accuracy[1] - found.accuracy[0]):+.1f} points ahead"
+    if found.paired is not None:
+        low, high = (100 * end for end in found.paired.interval)
+        line += f" [{low:+.1f}, {high:+.1f}], p {found.paired.p:.3f}"
+    line += f", on {found.images} val images{grouped}"
     if found.paired is None:
         return [line, "nearly all images are of one group: whether the difference is real cannot be said"]
-    low, high = found.paired.interval
-    verdict = f"{best} is really better" if found.real else f"that {best} is better may be chance"
-    return [f"{line}, 95 % interval {low:+.4f} to {high:+.4f}, p {found.paired.p:.3f}", verdict]
+    return [line, f"the difference is real: {found.names[1]} is better" if found.real else CHANCE]
 
 
 def best_command(trial: FrozenTrial, setup: Setup, options: Sequence[str]) -> str:
@@ -141,7 +143,7 @@ def best_command(trial: FrozenTrial, setup: Setup, options: Sequence[str]) -> st
 def results(study: Study) -> dict[str, int]:
     """How many trials ended how, and how many epochs all of them took."""
     trials = study.trials()
-    count = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
+    count = {word: sum(trial.state == state for trial in trials) for state, word in WORDS.items()}
     return count | {"epochs": sum(int(trial.user_attrs.get("epochs", 0)) for trial in trials)}
 
 

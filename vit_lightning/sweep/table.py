@@ -18,6 +18,14 @@ from vit_lightning.sweep.trial import Job, Outcome, Setup
 #: Seconds between two looks at the study.
 REFRESH = 2.0
 
+#: States in words, in the order of the table.
+WORDS = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "done",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
 
 class Table:
     """The live table.
@@ -57,16 +65,16 @@ class Table:
         for name, side in (("trial", "left"), ("state", "left"), ("epochs", "right"), ("val/acc", "right")):
             table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]  # one of rich's words
         table.add_column("point", overflow="fold")
-        order = {TrialState.RUNNING: 0, TrialState.COMPLETE: 1, TrialState.PRUNED: 2, TrialState.FAIL: 3}
+        order = list(WORDS)
         shown = sorted(
             (trial for trial in trials if trial.state in order),
-            key=lambda trial: (order[trial.state], -(score_of(trial) or 0.0)),
+            key=lambda trial: (order.index(trial.state), -(score_of(trial) or 0.0)),
         )
         for trial in shown[: max(3, console.height - 6)]:
             score, done = score_of(trial), epochs.get(trial.number, trial.user_attrs.get("epochs", trial.last_step))
             table.add_row(
                 self.setup.run_name(trial.number),
-                trial.state.name.lower(),
+                WORDS[trial.state],
                 "" if done is None else f"{int(done)}",
                 "" if score is None else f"{score:.4f}",
                 point_words(trial.params),
@@ -77,12 +85,8 @@ class Table:
         """How far it has come, and how long it will take."""
         count = {state: sum(trial.state == state for trial in trials) for state in TrialState}
         text = f"{self.setup.name}: {sum(count[state] for state in FINISHED)} of {self.wanted} done"
-        for state, word in (
-            (TrialState.PRUNED, "pruned"),
-            (TrialState.FAIL, "failed"),
-            (TrialState.RUNNING, "running"),
-        ):
-            text += f", {count[state]} {word}" if count[state] else ""
+        for state in (TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING):
+            text += f", {count[state]} {WORDS[state]}" if count[state] else ""
         left = seconds_left(trials, self.wanted)
         return text if left is None else f"{text}; {duration(left)} left"
 
@@ -125,8 +129,7 @@ def point_words(point: Mapping[str, Any]) -> str:
 
 def outcome_line(run: str, point: Mapping[str, Any], outcome: Outcome) -> str:
     """How a trial ended, in a line."""
-    words = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    text = f"{run}  {words[outcome.state] if outcome.state else 'stopped'}"
+    text = f"{run}  {WORDS[outcome.state] if outcome.state else 'stopped'}"
     if outcome.value is not None:
         text += f"  val/acc {outcome.value:.4f}"
     interval = outcome.facts.get("interval")
