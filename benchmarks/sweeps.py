@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -123,30 +124,35 @@ def workers(folder: Path, storage: str | None, count: int, points: int, seed: in
 
 #: A demo small enough to be trained in seconds.
 SMALL = [
+    f"--config={ROOT / 'configs' / 'demo.yaml'}",
     *("--model.image_size=48", "--model.patch_size=8", "--model.dim=48", "--data.num_workers=0"),
     *("--data.val_fraction=0.2", "--data.subset=300", "--trainer.accelerator=cpu"),
 ]
 
 
 def sweep(folder: Path, name: str, *words: str) -> list[str]:
-    """The command of a sweep of the small demo."""
-    config = f"--config={ROOT / 'configs' / 'demo.yaml'}"
+    """The command of a sweep."""
     place = f"--trainer.default_root_dir={folder}"
-    return [sys.executable, str(ROOT / "cli.py"), "sweep", config, *SMALL, place, f"--run={name}", *words]
+    return [sys.executable, str(ROOT / "cli.py"), "sweep", place, f"--run={name}", *words]
 
 
-def killed(folder: Path) -> dict[str, float]:
+def killed(folder: Path, options: Sequence[str] = SMALL, epochs: int = 4) -> dict[str, float]:
     """Kills a sweep of six runs twice, the second time with its training, and repeats it.
+
+    Args:
+        folder: For the runs.
+        options: Of `fit`.
+        epochs: Of each run; four at least, as the kills come in the second.
 
     Returns:
         How many trials there are, finished ones, and runs; whether each run has each epoch once; of the `kills`, how
         many came while a run was trained.
     """
-    epochs, logs = 4, folder / "lightning_logs"
-    words = ("--grid=model.depth=1,2,3", "--grid=model.lr=1e-3,5e-4", f"--trainer.max_epochs={epochs}")
+    logs, grid = folder / "lightning_logs", ("--grid=model.depth=1,2,3", "--grid=model.lr=1e-3,5e-4")
+    command = sweep(folder, "six", *options, *grid, f"--trainer.max_epochs={epochs}")
     began, kills = time.perf_counter(), 0
     for runs, whole in ((2, False), (4, True)):
-        process = subprocess.Popen(sweep(folder, "six", *words), start_new_session=True)
+        process = subprocess.Popen(command, start_new_session=True)
         history = logs / f"six-{runs:03}" / "history.csv"
         while process.poll() is None and not (history.is_file() and len(history.read_text().splitlines()) > 2):
             time.sleep(0.1)
@@ -156,7 +162,7 @@ def killed(folder: Path) -> dict[str, float]:
         else:
             process.kill()  # the training goes on by itself
         process.wait()
-    subprocess.run(sweep(folder, "six", *words), check=True)
+    subprocess.run(command, check=True)
     with (logs / "six" / "trials.csv").open(newline="", encoding="utf-8") as file:
         trials = list(csv.DictReader(file))
     tables = [(logs / trial["run"] / "history.csv").read_text().splitlines()[1:] for trial in trials]
@@ -184,7 +190,8 @@ def pruned(folder: Path, seed: int) -> dict[str, float]:
     results: dict[str, dict[str, Any]] = {}
     for kind, more in (("grid", ()), ("search", ("--trials=12",))):
         name = f"{kind}-{seed}"
-        subprocess.run(sweep(folder, name, *(f"--{kind}={way}" for way in ways), *more, *common), check=True)
+        words = [*SMALL, *(f"--{kind}={way}" for way in ways), *more, *common]
+        subprocess.run(sweep(folder, name, *words), check=True)
         results[kind] = read_json(folder / "lightning_logs" / name / "sweep.json")
     with (folder / "lightning_logs" / f"grid-{seed}" / "trials.csv").open(newline="", encoding="utf-8") as file:
         scores = [float(row["val/acc"]) for row in csv.DictReader(file) if row["val/acc"]]

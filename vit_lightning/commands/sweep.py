@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     check_options(options, passed_on)
     space = parse_grid(options.grid) if options.grid else parse_search(options.search)
     check_passed_on(passed_on, space.keys, options)
+    if options.search and space.finite:
+        options.trials = min(options.trials, space.size)  # one more would only repeat another
     try:
         return Sweep(options, passed_on, space).run()
     except StorageInternalError as error:
