@@ -3,8 +3,9 @@
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from vit_lightning.sweep.space import MOST_TRIED, PointSampler, Space, parse_grid, parse_search, words
+from vit_lightning.sweep.space import MOST_TRIED, Space, draw_point, parse_grid, parse_search, words
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -82,15 +83,13 @@ def test_many_points_are_tried_out_value_by_value() -> None:
 
 
 def drawn(space: Space, count: int, seed: int = 0) -> list[tuple[object, ...]]:
-    study = optuna.create_study(direction="maximize")
-    points: list[tuple[object, ...]] = []
+    trials: list[FrozenTrial] = []
+    distributions = {parameter.key: parameter.distribution for parameter in space.parameters}
     for number in range(count):
-        study.sampler = PointSampler(space, seed + number)
-        trial = study.ask()
-        point = {parameter.key: parameter.suggest(trial) for parameter in space.parameters}
-        points.append(tuple(point.values()))
-        study.tell(trial, float(point["a"]))
-    return points
+        point = draw_point(space, trials, seed + number)
+        score = float(point["a"])
+        trials.append(create_trial(state=TrialState.COMPLETE, params=point, distributions=distributions, value=score))
+    return [tuple(trial.params.values()) for trial in trials]
 
 
 def test_lists_are_drawn_without_a_point_twice() -> None:
@@ -107,3 +106,22 @@ def test_ranges_are_drawn_from_all_over() -> None:
     assert len(set(values)) == 30
     assert min(values) < 1e-2
     assert sum(value > 0.1 for value in values[10:]) > 10  # where the score is high
+
+
+def test_what_waits_half_trained_is_known_to_the_draw() -> None:
+    space = parse_search(["a=lin:0:1"])
+    distributions = {"a": space.parameters[0].distribution}
+
+    def known(state: TrialState) -> list[FrozenTrial]:
+        return [
+            create_trial(
+                state=state, params={"a": place / 20}, distributions=distributions, intermediate_values={2: place / 20}
+            )
+            for place in range(20)
+        ]
+
+    def mean(trials: list[FrozenTrial]) -> float:
+        return sum(float(draw_point(space, trials, seed)["a"]) for seed in range(30)) / 30
+
+    assert mean(known(TrialState.WAITING)) == mean(known(TrialState.PRUNED)) > 0.7
+    assert mean([]) < 0.7

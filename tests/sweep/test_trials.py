@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.trial import TrialState
 
 from vit_lightning.sweep import worker as worker_module
+from vit_lightning.sweep.halving import Halving, rungs_of
 from vit_lightning.sweep.report import ranked, write_trials
-from vit_lightning.sweep.space import parse_grid, parse_search
+from vit_lightning.sweep.space import parse_grid
 from vit_lightning.sweep.storage import open_storage
 from vit_lightning.sweep.study import Plan, Study
 from vit_lightning.sweep.table import Table
@@ -149,18 +150,52 @@ def test_one_without_numbers_is_a_bad_one_and_no_mistake() -> None:
     assert "training has failed" in done.trials()[0].user_attrs["note"]
 
 
-def test_what_is_behind_is_stopped_in_time() -> None:
-    plan = Plan(parse_search(["score=0.1,0.2,0.3,0.9,0.8"]), 5, seed=1)
-    done = work(plan, setup("--pause=0.2", "--epochs=12", epochs=12), SuccessiveHalvingPruner(2, 3))
-    states = [trial.state for trial in done.trials()]
-    assert states[0] == TrialState.COMPLETE  # the first has nobody to be behind
-    assert ranked(done)[0].params == {"score": 0.9}
+def halved(plan: Plan, of_all: Setup, total: int) -> Study:
+    """A sweep in which trials pause at rungs."""
+    opened = study(plan)
+    opened.halving = Halving(rungs_of(12), total)
+    assert Worker(opened, of_all, Table(of_all, 0)).work() == 0
+    opened.close()
+    return opened
+
+
+def test_what_is_behind_is_stopped_in_time(told: list[tuple[str, str]]) -> None:
+    scores = "0.1,0.2,0.3,0.9,0.4,0.8,0.7,0.6,0.5"
+    done = halved(grid(f"score={scores}"), setup("--pause=0.2", "--epochs=12", epochs=12), 9)
+    assert {trial.params["score"]: trial.user_attrs["epochs"] // 2 for trial in done.trials()} == pytest.approx(
+        {0.9: 6, 0.8: 6, 0.7: 3, 0.1: 1, 0.2: 1, 0.3: 1, 0.4: 1, 0.5: 1, 0.6: 1}, abs=1
+    )
+    assert [trial.params["score"] for trial in ranked(done)] == [0.9, 0.8]
     stopped = [trial for trial in done.trials() if trial.state == TrialState.PRUNED]
-    assert len(stopped) >= 2
+    assert len(stopped) == 7
     for trial in stopped:
-        assert 2 <= trial.user_attrs["epochs"] < 12
+        assert trial.value == max(trial.intermediate_values.values())
         run = Path("lightning_logs") / f"s-{trial.number + 1:03}"
         assert json.loads((run / "status.json").read_text())["state"] == "interrupted"  # by SIGTERM
+    assert Counter(told["resume"] for told in started() if "resume" in told) == {"s-004": 2, "s-006": 2, "s-007": 1}
+    assert epochs("s-004") == [str(epoch) for epoch in range(1, 13)]
+    assert sum("waits" in text for _, text in told) == 9 + 3
+    assert sum("pruned" in text for _, text in told) == 7
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_kill_while_trials_pause_changes_nothing(stage: int) -> None:
+    plan, of_all = grid("score=0.1,0.9,0.4,0.8"), setup("--pause=0.2", "--epochs=12", epochs=12)
+    left = study(plan)
+    left.halving = Halving(rungs_of(12), 4)
+    runner = Worker(left, of_all, Table(of_all, 4))
+    while not any(job.claim.limit == (2, 6)[stage - 1] and job.at_rung for job in runner.jobs.values()):
+        runner.look()
+        runner.take()
+        time.sleep(0.02)
+    (job,) = runner.jobs.values()
+    assert job.process is not None
+    job.process.wait()
+    left.lock.release()  # killed when the training had paused, and nobody had written it
+    done = halved(plan, of_all, 4)
+    assert [trial.params["score"] for trial in ranked(done)] == [0.9, 0.8]
+    assert sum(trial.user_attrs["epochs"] for trial in done.trials()) <= 2 * 12 + 2 * 3
+    assert all(len(told) <= 12 for told in map(epochs, ("s-001", "s-002", "s-003", "s-004")))
 
 
 def test_of_folds_and_seeds_a_trial_is_the_mean() -> None:

@@ -21,8 +21,6 @@ from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, read_status, run_stem
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-
     from vit_lightning.sweep.space import Point, Space
     from vit_lightning.sweep.study import Plan, Study
     from vit_lightning.sweep.trial import Setup
@@ -32,9 +30,6 @@ log = logging.getLogger(__name__)
 DESCRIPTION = """Trains a run a point of a grid, or a search's trials, and says which is best and whether really.
 The same command goes on where it was stopped; given once more, here or on another machine, it helps.
 All options of fit are taken, too. A trial's score is its best val/acc."""
-
-#: Of the trials that come to a sixth and then to half of the epochs, one of so many goes on.
-REDUCTION = 3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,7 +64,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--trials", type=int, default=None, help="how many points a search draws (default: 20)")
     add("--folds", type=int, default=0, help="a trial is trained on each of so many folds, its score is the mean")
     add("--seeds", type=int, default=0, help="a trial is trained with the seeds 0, 1, ..., its score is the mean")
-    text = "halving stops what is behind after a sixth and half of the epochs, wilcoxon between folds or seeds"
+    text = "halving trains all for a sixth of the epochs, the best third up to half, and the best of those to the end; "
+    text += "wilcoxon stops what is worse between folds or seeds"
     add("--pruner", choices=("halving", "wilcoxon", "none"), default=None, help=f"{text} (default for a search)")
     add("--jobs", type=int, default=1, help="trainings at once on this machine (default: %(default)s)")
     add("--storage", metavar="URL", help="a database server: postgresql://USER@HOST/DATABASE (default: a file)")
@@ -166,8 +162,8 @@ class Sweep:
             found = found or self.try_out(self.space.trials()[:1])
             epochs = study.agree_on("epochs", found["epochs"])
             setup = self.setup(epochs, found["gpus"])
-            study.optuna.pruner = self.pruner(epochs)
             wanted = self.options.trials or self.space.size
+            self.set_pruner(study, epochs, wanted)
             log.info("sweep %s of %d trials, kept in %s", self.name, wanted, study.storage.where)
             status = Worker(study, setup, Table(setup, wanted)).work()
             if status:
@@ -206,19 +202,18 @@ class Sweep:
             gpus=gpus,
         )
 
-    def pruner(self, epochs: int | None) -> "BasePruner":
-        """Who says which trials are not worth going on with."""
-        from optuna import pruners
+    def set_pruner(self, study: "Study", epochs: int | None, wanted: int) -> None:
+        """Has what is behind not be trained to its end."""
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.pruners import WilcoxonPruner
+
+        from vit_lightning.sweep.halving import Halving, rungs_of
 
         if self.options.pruner == "wilcoxon":
-            from optuna.exceptions import ExperimentalWarning
-
             warnings.filterwarnings("ignore", category=ExperimentalWarning)
-            return pruners.WilcoxonPruner()
-        if self.options.pruner == "halving":
-            least = max(1, round((epochs or 1) / (2 * REDUCTION)))
-            return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=REDUCTION)
-        return pruners.NopPruner()
+            study.optuna.pruner = WilcoxonPruner()
+        if self.options.pruner == "halving" and epochs is not None:
+            study.halving = Halving(rungs_of(epochs), wanted)
 
     def runs_there(self) -> dict[int, Path]:
         """Folders of runs that are named like this sweep's trials, by the trial's number."""

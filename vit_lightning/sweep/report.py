@@ -35,9 +35,7 @@ def write_trials(study: Study, setup: Setup) -> Path:
         for trial in study.trials():
             told = trial.user_attrs.get("epochs", ""), "" if trial.value is None else trial.value
             point = [trial.params.get(key, "") for key in keys]
-            writer.writerow(
-                [trial.number, setup.run_name(trial.number), WORDS.get(trial.state, "waiting"), *told, *point]
-            )
+            writer.writerow([trial.number, setup.run_name(trial.number), WORDS[trial.state], *told, *point])
     return path
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -15,8 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import TPESampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 #: A value of an option: a number where all its alternatives are numbers, else the text as it was given.
 Value = int | float | str
@@ -193,32 +193,34 @@ def number(text: str) -> int | float | None:
     return None
 
 
-class PointSampler(TPESampler):
-    """Optuna's TPE, which in a space of lists draws no point a second time as long as there is another one.
+def draw_point(space: Space, trials: Sequence[FrozenTrial], seed: int) -> Point:
+    """A search's next point, by Optuna's TPE; of lists none that was tried, as long as there is another one.
+
+    What waits half trained is to TPE as what was stopped there, which in the study it is not yet.
 
     Args:
         space: What is drawn from.
-        seed: Of the draws. Processes that draw at the same time want different ones.
+        trials: All of the study.
+        seed: Of the draw. Draws of a study want different ones.
     """
-
-    def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(seed=seed)
-        self.space = space
-        self.random = random.Random(seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All of a finite space, from the first trial on; otherwise Optuna's."""
-        if self.space.finite:
-            return {parameter.key: parameter.distribution for parameter in self.space.parameters}
-        return super().infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """A point: TPE's, or one of those not tried yet where that one was, or where TPE knows too little."""
-        point = super().sample_relative(study, trial, search_space)
-        if not self.space.finite:
-            return point
-        tried = [other.params for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        fresh = [candidate for candidate in self.space.points() if candidate not in tried]
-        return self.random.choice(fresh) if fresh and (not point or point in tried) else point or {}
+    known = optuna.create_study(direction="maximize", sampler=TPESampler(seed=seed))
+    for trial in trials:
+        if trial.state != TrialState.FAIL and len(trial.params) == len(space.parameters):
+            state = TrialState.PRUNED if trial.state == TrialState.WAITING else trial.state
+            known.add_trial(
+                create_trial(
+                    state=state,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    value=trial.value,
+                    intermediate_values=trial.intermediate_values,
+                )
+            )
+    drawn = known.ask({parameter.key: parameter.distribution for parameter in space.parameters})
+    point: Point = {key: drawn.params[key] for key in space.keys}
+    if space.finite:
+        tried = [trial.user_attrs.get("point", trial.params) for trial in trials]
+        fresh = [candidate for candidate in space.points() if candidate not in tried]
+        if point in tried and fresh:
+            return random.Random(seed).choice(fresh)
+    return point

@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from vit_lightning.sweep.space import Point, PointSampler, Space
+from vit_lightning.sweep.halving import RUNG, Halving, is_paused, passed
+from vit_lightning.sweep.space import Point, Space, draw_point
 from vit_lightning.sweep.storage import Storage, machine
 
 #: Seconds between two signs of life of a trial's process, and after which without one another machine takes it over.
@@ -47,6 +48,11 @@ class Plan:
     seed: int = 0
     asked: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def exhaustive(self) -> bool:
+        """Whether all points there are will be run."""
+        return self.trials is None or (self.space.finite and self.trials >= self.space.size)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -57,6 +63,7 @@ class Claim:
     trial: Trial
     begun: bool  # whether anybody had it before
     reported: frozenset[int]  # steps of which there is a score
+    limit: int | None = None  # epochs after which it pauses
 
 
 class Study:
@@ -82,6 +89,8 @@ class Study:
         self.lock = FileLock(folder.absolute() / "workers" / f"{self.worker}.lock")
         Path(self.lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         self.lock.acquire()  # the system lets go of it however the process ends
+        self.halving: Halving | None = None
+        self.dropped: list[tuple[FrozenTrial, float]] = []
         self.seen: dict[int, tuple[Any, float]] = {}  # the last sign of a trial's owner, and since when it is known
         with storage.alone():
             self.optuna = optuna.create_study(
@@ -123,7 +132,7 @@ class Study:
         there = [trial.user_attrs.get("point") for trial in self.trials(ALIVE)]
         for point in self.plan.space.points():
             if point not in there:
-                self.optuna.enqueue_trial(point, user_attrs={"point": point})
+                self.put(point)
 
     def trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         """The trials, by number."""
@@ -132,28 +141,54 @@ class Study:
     # Having a trial
 
     def claim(self) -> Claim | None:
-        """The next trial that nobody has: one left behind or waiting, or a search's next point; None where is none."""
+        """The next trial for this process; None where there is nothing to do now.
+
+        One left behind comes first, then one in line, then a new one; of those that pause at a rung the better ones, as
+        soon as one can tell, or behind all others where all points are run anyhow.
+        """
         with self.storage.alone():
             for frozen in self.trials(OPEN):
-                if frozen.state == TrialState.WAITING:
-                    if self.storage.optuna.set_trial_state_values(self.key(frozen.number), TrialState.RUNNING):
+                if frozen.state == TrialState.RUNNING and not self.is_owned(frozen):
+                    if not is_paused(frozen):
                         return self.take(frozen)
-                elif not self.is_owned(frozen):
-                    return self.take(frozen)
-            wanted, drawn = self.plan.trials or 0, self.trials()
-            if sum(trial.state in ALIVE for trial in drawn) >= wanted:
-                return None
-            number = self.optuna.ask().number
-            return self.take(self.trials()[number])
+                    self.storage.optuna.set_trial_state_values(self.key(frozen.number), TrialState.WAITING)
+            self.drop()
+            trials = self.trials()
+            waiting = [each for each in trials if each.state == TrialState.WAITING and not is_paused(each)]
+            if waiting:
+                return self.take(waiting[0])
+            ahead = self.halving and not self.plan.exhaustive and self.halving.ahead(trials)
+            if ahead:
+                return self.take(ahead)
+            if sum(trial.state in ALIVE for trial in trials) < (self.plan.trials or 0):
+                self.put(draw_point(self.plan.space, trials, SEEDS * self.plan.seed + len(trials)))
+                return self.take(self.trials()[-1])
+            left = self.halving and self.halving.left(trials)
+            return self.take(left) if left else None
+
+    def drop(self) -> None:
+        """Ends trials that pause and will never go on, and remembers them in `dropped`."""
+        for frozen in self.halving.hopeless(self.trials()) if self.halving else ():
+            value = max(frozen.intermediate_values.values(), default=0.0)
+            self.storage.optuna.set_trial_state_values(self.key(frozen.number), TrialState.PRUNED, [value])
+            self.dropped.append((frozen, value))
+
+    def put(self, point: Point) -> None:
+        """Puts a point in line."""
+        self.optuna.enqueue_trial(point, user_attrs={"point": point})
 
     def take(self, frozen: FrozenTrial) -> Claim:
         """Makes a trial this process's own."""
-        begun = OWNER in frozen.system_attrs
+        begun, key = OWNER in frozen.system_attrs, self.key(frozen.number)
+        if frozen.state == TrialState.WAITING:
+            self.storage.optuna.set_trial_state_values(key, TrialState.RUNNING)
         self.sign(frozen.number)
-        self.optuna.sampler = PointSampler(self.plan.space, SEEDS * self.plan.seed + frozen.number)
-        trial = Trial(self.optuna, self.key(frozen.number))
+        if is_paused(frozen):
+            self.storage.optuna.set_trial_system_attr(key, RUNG, {"passed": passed(frozen), "paused": False})
+        trial = Trial(self.optuna, key)
         point = {parameter.key: parameter.suggest(trial) for parameter in self.plan.space.parameters}
-        return Claim(frozen.number, point, trial, begun, frozenset(frozen.intermediate_values))
+        limit = self.halving.rungs[passed(frozen) :][:1] if self.halving else ()
+        return Claim(frozen.number, point, trial, begun, frozenset(frozen.intermediate_values), *limit)
 
     def key(self, number: int) -> int:
         """The storage's own number of a trial."""
@@ -234,6 +269,17 @@ class Study:
                     self.storage.optuna.set_trial_user_attr(key, name, fact)
                 self.storage.optuna.set_trial_state_values(key, state, values)
         return own
+
+    def pause(self, claim: Claim, facts: dict[str, Any]) -> None:
+        """Has a trial wait at its rung."""
+        with self.having(claim) as own:
+            if own:
+                key = self.key(claim.number)
+                for name, fact in facts.items():
+                    self.storage.optuna.set_trial_user_attr(key, name, fact)
+                rung = {"passed": passed(self.storage.optuna.get_trial(key)) + 1, "paused": True}
+                self.storage.optuna.set_trial_system_attr(key, RUNG, rung)
+                self.storage.optuna.set_trial_state_values(key, TrialState.WAITING)
 
     def release(self, claim: Claim) -> None:
         """Gives a trial back that did not end; whoever takes it goes on with it."""

@@ -22,6 +22,7 @@ REFRESH = 2.0
 WORDS = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "done",
+    TrialState.WAITING: "waits",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
@@ -67,7 +68,7 @@ class Table:
         table.add_column("point", overflow="fold")
         order = list(WORDS)
         shown = sorted(
-            (trial for trial in trials if trial.state in order),
+            (trial for trial in trials if trial.state != TrialState.WAITING or trial.last_step is not None),
             key=lambda trial: (order.index(trial.state), -(score_of(trial) or 0.0)),
         )
         for trial in shown[: max(3, console.height - 6)]:
@@ -129,7 +130,7 @@ def point_words(point: Mapping[str, Any]) -> str:
 
 def outcome_line(run: str, point: Mapping[str, Any], outcome: Outcome) -> str:
     """How a trial ended, in a line."""
-    text = f"{run}  {WORDS[outcome.state] if outcome.state else 'stopped'}"
+    text = f"{run}  {WORDS[outcome.state] if outcome.state else WORDS[TrialState.WAITING]}"
     if outcome.value is not None:
         text += f"  val/acc {outcome.value:.4f}"
     interval = outcome.facts.get("interval")

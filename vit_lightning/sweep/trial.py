@@ -96,11 +96,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended; without a state it did not, and is somebody else's to go on with."""
+    """How a trial ended; without a state it did not, and is somebody else's to go on with, or pauses at a rung."""
 
     state: TrialState | None
     value: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    paused: bool = False
 
 
 class Job:
@@ -122,7 +123,8 @@ class Job:
         self.process: subprocess.Popen[bytes] | None = None
         self.rows: list[dict[str, float]] = []  # of the member's history
         self.attempts, self.furthest = 0, -1
-        self.stopping = self.pruning = False
+        self.told_to_pause = False
+        self.stopping = False
 
     @property
     def run(self) -> str:
@@ -164,24 +166,30 @@ class Job:
         return self.claim.begun and (self.folder / ".lock").is_file() and is_locked(self.folder / ".lock")
 
     def report_epochs(self) -> None:
-        """Tells the study the best score up to each new epoch, and stops where the pruner sees no hope."""
+        """Tells the study the best score up to each new epoch, and stops where the trial is to pause."""
         best = 0.0
         for row in self.rows:
             best, epoch = max(best, row.get("val/acc", 0.0)), int(row["epoch"])
-            if "val/acc" not in row or epoch in self.reported:
-                continue
-            last = self.setup.epochs is not None and epoch >= self.setup.epochs
-            if self.report(best, epoch) and not last:
-                self.pruning = True
-                self.terminate()
-                return
+            if "val/acc" in row and epoch not in self.reported:
+                self.report(best, epoch)
+        if self.at_rung and not self.told_to_pause:
+            self.told_to_pause = True
+            self.terminate()
 
-    def report(self, value: float, step: int) -> bool:
-        """Tells the study a score; gives whether the trial is to be pruned."""
+    @property
+    def at_rung(self) -> bool:
+        """Whether it has come to the epoch at which it pauses."""
+        return self.claim.limit is not None and any(step >= self.claim.limit for step in self.reported)
+
+    def report(self, value: float, step: int) -> None:
+        """Tells the study a score."""
         with suppress(UpdateFinishedTrialError):  # by the process that has it now
-            if step not in self.reported:
-                self.claim.trial.report(value, step)
-                self.reported.add(step)
+            self.claim.trial.report(value, step)
+            self.reported.add(step)
+
+    def is_hopeless(self) -> bool:
+        """Whether the pruner sees no hope for it."""
+        with suppress(UpdateFinishedTrialError):
             return self.claim.trial.should_prune()
         return False
 
@@ -195,8 +203,8 @@ class Job:
         whole = self.setup.epochs is not None and self.epoch >= self.setup.epochs
         if self.best is not None and (through or (whole and status == 2)):  # killed behind its last checkpoint
             return self.next_member(self.best)
-        if self.pruning:
-            return Outcome(TrialState.PRUNED, self.best, self.facts())
+        if self.at_rung:
+            return Outcome(None, self.best, self.facts(), paused=True)
         if self.stopping:
             return Outcome(None)
         if status is None:
@@ -226,10 +234,11 @@ class Job:
         mean = float(np.mean(self.scores))
         if len(self.members) == 1:
             return Outcome(TrialState.COMPLETE, mean, self.facts())
-        hopeless = self.report(score, len(self.scores) - 1)
+        if len(self.scores) - 1 not in self.reported:
+            self.report(score, len(self.scores) - 1)
         if len(self.scores) == len(self.members):
             return Outcome(TrialState.COMPLETE, mean, self.facts())
-        if hopeless:
+        if self.is_hopeless():
             return Outcome(TrialState.PRUNED, mean, self.facts())
         return None  # the next step begins it
 

@@ -66,6 +66,10 @@ class Worker:
                 if time.monotonic() - self.asked < ASK:
                     return False
                 claim = self.study.claim()
+                for trial, value in self.study.dropped:
+                    outcome = Outcome(TrialState.PRUNED, value)
+                    log.info("%s", outcome_line(self.setup.run_name(trial.number), trial.params, outcome))
+                self.study.dropped.clear()
                 if claim is None:
                     self.asked = time.monotonic()
                     return True
@@ -89,6 +93,11 @@ class Worker:
 
     def end(self, job: Job, outcome: Outcome) -> None:
         """Writes how a trial ended."""
+        if outcome.paused:
+            self.study.pause(job.claim, outcome.facts)
+            log.info("%s", outcome_line(self.setup.run_name(job.claim.number), job.claim.point, outcome))
+            self.asked = float("-inf")
+            return
         if outcome.state is None:
             self.study.release(job.claim)
             return
