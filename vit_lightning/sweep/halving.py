@@ -48,7 +48,7 @@ class Halving:
 
     def quota(self, rung: int) -> int:
         """How many trials go on at a rung in the end."""
-        return max(LEAST, self.total // FACTOR ** (rung + 1))
+        return max(LEAST, self.total // int(FACTOR ** (rung + 1)))
 
     def scores(self, trials: Sequence[FrozenTrial], rung: int) -> dict[int, float]:
         """The scores at a rung of all trials that have come there, by number."""
