@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.folds import config_paths, values_of
-from vit_lightning.commands.line_parser import LineParser
+from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.files import write_text
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, read_status, run_stem
@@ -61,13 +61,13 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--grid", action="append", metavar="KEY=a,b,c", help="an option and its values; given more often, the product")
     text = "an option and what to draw from: a,b,c or log:1e-4:3e-3 or lin:0:0.3 or int:2:8; several may be given"
     add("--search", action="append", metavar="KEY=...", help=text)
-    add("--trials", type=int, default=None, help="how many points a search draws (default: 20)")
-    add("--folds", type=int, default=0, help="a trial is trained on each of so many folds, its score is the mean")
-    add("--seeds", type=int, default=0, help="a trial is trained with the seeds 0, 1, ..., its score is the mean")
+    add("--trials", type=whole(1), default=None, help="how many points a search draws (default: 20)")
+    add("--folds", type=whole(2), default=0, help="a trial is trained on each of so many folds, its score is the mean")
+    add("--seeds", type=whole(1), default=0, help="a trial is trained with the seeds 0, 1, ..., its score is the mean")
     text = "halving trains all for a sixth of the epochs, the best third up to half, and the best of those to the end; "
     text += "wilcoxon stops what is worse between folds or seeds"
     add("--pruner", choices=("halving", "wilcoxon", "none"), default=None, help=f"{text} (default for a search)")
-    add("--jobs", type=int, default=1, help="trainings at once on this machine (default: %(default)s)")
+    add("--jobs", type=whole(1), default=1, help="trainings at once on this machine (default: %(default)s)")
     add("--storage", metavar="URL", help="a database server: postgresql://USER@HOST/DATABASE (default: a file)")
     add("--run", default=None, help="the sweep's name; left out, the first config's and -sweep")
     add("--trainer.default_root_dir", dest="root", default=".", help=argparse.SUPPRESS)
@@ -90,10 +90,6 @@ def check_options(options: argparse.Namespace, passed_on: Sequence[str]) -> None
     if options.grid and options.trials is not None:
         raise ValueError("--trials is for --search: a grid runs all its points")
     options.trials = 20 if options.search and options.trials is None else options.trials
-    for name, least in (("trials", 1), ("jobs", 1), ("folds", 2), ("seeds", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least and not (name in ("folds", "seeds") and value == 0):
-            raise ValueError(f"--{name} is {value}; it has to be at least {least}")
     several = options.folds or options.seeds > 1
     if options.pruner is None:
         options.pruner = "none" if options.grid else "wilcoxon" if several else "halving"
