@@ -151,7 +151,7 @@ def test_a_grid_leaves_its_table_its_pictures_and_the_best(
     assert found["best"] == {"run": "s-003", "val/acc": 0.72, "point": {"score": 0.9, "x": 1}}
     assert found["second"]["run"] == "s-004"
     assert found["command"] == "python cli.py fit --c=1 --score=0.9 --x=1"
-    assert found["trials"] == {"done": 6, "pruned": 0, "failed": 0, "running": 0, "epochs": 24}
+    assert found["trials"] == {"done": 6, "waits": 0, "pruned": 0, "failed": 0, "running": 0, "epochs": 24}
     assert found["importances"]["score"] > 0.9
     folder = Path("lightning_logs/s")
     page = (folder / "report.html").read_text(encoding="utf-8")
