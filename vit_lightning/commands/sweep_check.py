@@ -3,7 +3,8 @@
     python -m vit_lightning.commands.sweep_check ANSWER < QUESTION
 
 QUESTION is JSON: `points`, the options of `fit` for each; `data` and `trainer`, whether those differ between points
-too. ANSWER is a file for JSON: `error`, a line; or `epochs`, the most that any trains, and `gpus`, how many there are.
+too. ANSWER is a file for JSON: `error`, a line; or `epochs`, the most that any trains, and `gpus`, how many there are to share
+out, where each takes one.
 """
 
 import json
@@ -23,6 +24,7 @@ class Tried(Fit):
 
     data = trainers = True  # whether the images are listed and split, and a Trainer is built
     epochs: int | None = None
+    gpus = 0
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
         """Looks at the split, and builds a Trainer without a run's folder."""
@@ -30,6 +32,8 @@ class Tried(Fit):
         if trainer.fast_dev_run:
             raise ValueError("trainer.fast_dev_run leaves no run that a sweep could read the score of; leave it out")
         Tried.epochs = None if (trainer.max_epochs or -1) < 1 else max(Tried.epochs or 0, trainer.max_epochs)
+        one = str(trainer.devices) == "1" and trainer.accelerator in ("auto", "gpu", "cuda")
+        Tried.gpus = torch.cuda.device_count() if one else 0
         if self.data:
             self.datamodule.prepare_data()
             self.datamodule.arrange("fit")
@@ -53,7 +57,7 @@ def main() -> int:
             Tried.data = question["data"] or number == 0
             Tried.trainers = question["trainer"] or number == 0
             run_command(Tried, point)
-        answer = {"epochs": Tried.epochs, "gpus": torch.cuda.device_count()}
+        answer = {"epochs": Tried.epochs, "gpus": Tried.gpus}
     except (ValueError, OSError) as error:
         answer = {"error": " ".join(str(error).split())}
     Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
