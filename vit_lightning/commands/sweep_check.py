@@ -3,8 +3,8 @@
     python -m vit_lightning.commands.sweep_check ANSWER < QUESTION
 
 QUESTION is JSON: `points`, the options of `fit` for each; `data` and `trainer`, whether those differ between points
-too. ANSWER is a file for JSON: `error`, a line; or `epochs`, the most that any trains, and `gpus`, how many there are to share
-out, where each takes one.
+too. ANSWER is a file for JSON: `error`, a line; or `epochs`, the most that any trains, and `gpus`, how many there are
+to share out where each training takes one.
 """
 
 import json
