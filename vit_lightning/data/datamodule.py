@@ -125,8 +125,7 @@ class ImageDataModule(LightningDataModule):
         self.frames: dict[str, Frames] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
-        #: The epoch with which training begins, and how many of its batches are done.
-        self.first_epoch, self.first_batch = 0, 0
+        self.first_epoch, self.first_batch = 0, 0  # with which training begins
 
     @property
     def used_split(self) -> Split:
