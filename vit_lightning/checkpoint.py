@@ -55,6 +55,22 @@ def whole_epochs(checkpoint: Mapping[str, Any]) -> int:
         raise ValueError("the checkpoint holds weights, but not how far their training has come") from error
 
 
+def check_training(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that holds weights alone, where a training is to go on from it.
+
+    Raises:
+        ValueError: It says what is missing.
+    """
+    kinds = {"epoch": int, "global_step": int, "pytorch-lightning_version": str, "loops": dict, "callbacks": dict}
+    kinds |= {"optimizer_states": list, "lr_schedulers": list}
+    missing = [name for name, kind in kinds.items() if not isinstance(checkpoint.get(name), kind)]
+    if missing:
+        raise ValueError(
+            f"training cannot go on from {path} (without {', '.join(missing)}); to start from its weights give "
+            "--model.init_from"
+        )
+
+
 def check_archive(path: Path) -> None:
     """Refuses an archive that would grow when it is read: torch packs its own without compression.
 

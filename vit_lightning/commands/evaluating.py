@@ -74,7 +74,7 @@ def score(command: EvaluationCommand, part: str, evaluate: Callable[..., Any]) -
     if not command.options.allow_seen:
         seen.refuse("score others, such as the run's own held-out images (leave --data.split out)")
     log.info("%s on %s", command.checkpoint_words, device_name(command.trainer))
-    scores = evaluate(command.model, datamodule=command.datamodule, ckpt_path=command.options.ckpt_path, verbose=False)
+    scores = evaluate(command.model, datamodule=command.datamodule, verbose=False)
     if not scores:
         raise ValueError("no batch was scored; is a trainer.limit_..._batches 0?")
     values = {name.partition("/")[2]: value for name, value in scores[0].items()}

@@ -19,7 +19,13 @@ from vit_lightning.arguments import check_number
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
-from vit_lightning.checkpoint import binding_arguments, changed_arguments, check_weights, read_checkpoint
+from vit_lightning.checkpoint import (
+    binding_arguments,
+    changed_arguments,
+    check_training,
+    check_weights,
+    read_checkpoint,
+)
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
@@ -185,6 +191,8 @@ class ModelCommand(LightningCLI):
         if path is None:
             return
         checkpoint = read_checkpoint(path)
+        if not self.using:
+            check_training(path, checkpoint)
         saved, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
         defaults = {f"model.{name}": value for name, value in saved.items()}
         defaults |= {f"data.{name}": value for name, value in data.items() if name not in LINKED}
@@ -285,13 +293,15 @@ class ModelCommand(LightningCLI):
         return trainer
 
     def check_saved(self) -> None:
-        """Refuses a checkpoint whose weights the network does not have, before Lightning finds out.
+        """Refuses a checkpoint whose weights the network does not have; who uses a trained model gets them here.
 
         Raises:
             ValueError: It says which.
         """
         if self.saved is not None:
             check_weights(*self.saved, self.model)
+            if self.using:  # Lightning would want all that a training goes on with
+                self.model.load_state_dict(self.saved[1])
             self.saved = None
 
     def load_split(self, stage: str) -> None:

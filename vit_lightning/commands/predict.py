@@ -78,7 +78,5 @@ class Predict(EvaluationCommand):
             if not self.datamodule.used_split.part("test", "val"):
                 raise ValueError("the run's split holds no image out; say which to label with --images PATH ...")
         log.info("%s on %s", self.checkpoint_words, device_name(self.trainer))
-        self.trainer.predict(
-            self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path, return_predictions=False
-        )
+        self.trainer.predict(self.model, datamodule=self.datamodule, return_predictions=False)
         return int(self.writer.unreadable > 0)

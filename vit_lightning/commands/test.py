@@ -86,9 +86,7 @@ class Test(EvaluationCommand):
         if part == "val" and split.part("val"):
             log.warning("the split has no test part: these are the validation images, which also chose the checkpoint")
         elif split.part("val"):  # for the temperature
-            self.trainer.validate(
-                self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path, verbose=False
-            )
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         seen = score(self, part, self.trainer.test)
         if part == "val":
             self.outputs.logits["val"] = self.outputs.logits.pop("test")
