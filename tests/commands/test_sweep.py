@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.sweeps import killed
@@ -187,6 +189,28 @@ def test_other_options_and_other_runs_are_refused(quick: list[list[Point]], caps
     Path("lightning_logs/s-003").mkdir()  # the number that the next point would have
     assert main(["sweep", "--grid=score=0.5,0.9", "--c=1", "--run=s"]) == 2
     assert not Path("lightning_logs/t").exists()
+
+
+def test_a_database_that_is_lost_is_told_in_a_line(
+    quick: list[list[Point]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cause = OperationalError("SELECT 1", {}, Exception("server closed the connection\nunexpectedly"))
+
+    def lost(self: object) -> int:
+        raise StorageInternalError("An exception is raised during the commit.") from cause
+
+    for error in (cause, None):
+        monkeypatch.setattr("vit_lightning.sweep.worker.Worker.work", lost if error is None else raising(cause))
+        assert refused(capsys, "--grid=score=1,2", "--run=s") == (
+            "error: the database was lost (server closed the connection); repeat the command to go on"
+        )
+
+
+def raising(error: Exception) -> Callable[[object], int]:
+    def work(self: object) -> int:
+        raise error
+
+    return work
 
 
 def test_of_lists_a_search_draws_no_more_than_there_are(quick: list[list[Point]]) -> None:

@@ -2,7 +2,8 @@
 
 Options beside those of `fit` that a sweep sets: `--score S` by which an epoch's score is S * epoch / (epoch + 1),
 `--epochs N`, `--pause SECONDS` of an epoch, `--wrong LINE` to say and end with (unless it is `no`), `--diverge EPOCH`,
-`--die EPOCH` to be killed behind it when it comes there for the first time, `--die-always true`.
+`--die EPOCH` to be killed behind it when it comes there for the first time, `--die-always true`, `--late SECONDS` of a
+slow start.
 """
 
 import json
@@ -21,6 +22,7 @@ def main() -> int:
     logs = Path(told.get("trainer.default_root_dir", ".")) / "lightning_logs"
     folder = logs / (told.get("resume") or told["run"])
     checkpoint = folder / "checkpoints" / "last.ckpt"
+    time.sleep(float(told.get("late", 0)))
     with (logs / "started").open("a") as file:
         file.write(json.dumps(told) + "\n")
     if told.get("wrong", "no") != "no":

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from benchmarks.postgres import find_binaries, postgres
 from benchmarks.sweeps import workers
 from vit_lightning.sweep import study as module
+from vit_lightning.sweep.halving import Halving
 from vit_lightning.sweep.space import parse_grid, parse_search
 from vit_lightning.sweep.storage import JOURNAL, open_storage
 from vit_lightning.sweep.study import Plan, Study
@@ -161,6 +162,38 @@ def test_a_kill_while_a_point_is_drawn_loses_none(tmp_path: Path) -> None:
         assert again.point == claim.point, kept  # by the same seed, or as it was put in line
         assert other.claim() is None
         assert len(other.trials()) == 1
+        other.close()
+
+
+def test_a_kill_while_a_trial_is_put_to_wait_lets_none_go_on_that_has_not_earned_it(tmp_path: Path) -> None:
+    def halving(study: Study) -> Study:
+        study.halving = Halving((2, 6), 3)
+        return study
+
+    study = halving(opened(tmp_path))
+    first = study.claim()
+    assert first is not None
+    assert first.limit == 2
+    first.trial.report(0.5, 2)
+    before = len((tmp_path / JOURNAL).read_text().splitlines())
+    study.pause(first, {"epochs": 2})
+    dies(study)
+    lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
+    for kept in range(before, len(lines) + 1):
+        (tmp_path / JOURNAL).write_text("".join(lines[:kept]))
+        other = halving(opened(tmp_path))
+        claims = [other.claim() for _ in range(3)]
+        found = [claim and (claim.number, claim.limit) for claim in claims]
+        # Before it is written it is taken up and has to be put to wait again; then it waits until the others have come.
+        assert found in ([(0, 2), (1, 2), (2, 2)], [(1, 2), (2, 2), None]), kept
+        if None in found:
+            for claim in claims[:2]:
+                assert claim is not None
+                claim.trial.report(0.1 * claim.number, 2)
+                other.pause(claim, {})
+            again = other.claim()
+            assert again is not None
+            assert (again.number, again.limit) == (0, 6)
         other.close()
 
 

@@ -68,6 +68,11 @@ def epochs(run: str) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
+def rows(run: str) -> list[str]:
+    path = Path("lightning_logs") / run / "history.csv"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
 def grid(*texts: str) -> Plan:
     return Plan(parse_grid(texts), None)
 
@@ -100,7 +105,7 @@ def test_several_at_once_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert setup(jobs=2, gpus=2).environment(1)["CUDA_VISIBLE_DEVICES"] == "7"
     began = time.monotonic()
-    done = work(grid("score=0.5,0.6,0.7,0.8"), setup("--pause=0.2", jobs=4))
+    done = work(grid("score=0.5,0.6,0.7,0.8"), setup("--pause=0.5", jobs=4))
     assert len(ranked(done)) == 4
     starts = [trial.datetime_start.timestamp() for trial in done.trials() if trial.datetime_start]
     ends = [trial.datetime_complete.timestamp() for trial in done.trials() if trial.datetime_complete]
@@ -251,7 +256,13 @@ def test_a_trial_left_between_two_folds_repeats_none() -> None:
 def test_a_stopped_sweep_gives_its_trials_back(told: list[tuple[str, str]]) -> None:
     plan, of_all = grid("score=0.5,0.9,0.7"), setup("--pause=0.3", "--epochs=8", jobs=2, epochs=8)
     opened = study(plan)
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    def stop() -> None:
+        while not all(len(rows(run)) > 1 for run in ("s-001", "s-002")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
     before = signal.getsignal(signal.SIGTERM)
     assert Worker(opened, of_all, Table(of_all, 3)).work() == 143
     assert signal.getsignal(signal.SIGTERM) is before
@@ -262,7 +273,7 @@ def test_a_stopped_sweep_gives_its_trials_back(told: list[tuple[str, str]]) -> N
     done = work(plan, of_all)
     assert [trial.state for trial in done.trials()] == [TrialState.COMPLETE] * 3
     assert all(epochs(f"s-00{number}") == [str(epoch) for epoch in range(1, 9)] for number in (1, 2, 3))
-    assert [told["resume"] for told in started() if "resume" in told] == ["s-001", "s-002"]
+    assert {told["resume"] for told in started() if "resume" in told} == {"s-001", "s-002"}
 
 
 SWEEP = """
@@ -281,8 +292,7 @@ t.Worker(opened, of_all, t.Table(of_all, 2)).work()
 def test_a_killed_sweep_is_taken_up(whole: bool) -> None:
     command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent)]
     process = subprocess.Popen(command, start_new_session=True)
-    history = Path("lightning_logs/s-001/history.csv")
-    while not (history.is_file() and len(history.read_text().splitlines()) > 2):
+    while not len(rows("s-001")) > 2:
         time.sleep(0.02)
         assert process.poll() is None
     if whole:
@@ -302,8 +312,7 @@ def test_a_killed_sweep_is_taken_up(whole: bool) -> None:
 def test_a_training_that_outlived_its_sweep_can_be_stopped() -> None:
     command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent)]
     process = subprocess.Popen(command, start_new_session=True)
-    history = Path("lightning_logs/s-001/history.csv")
-    while not (history.is_file() and len(history.read_text().splitlines()) > 1):
+    while not len(rows("s-001")) > 1:
         time.sleep(0.02)
     process.kill()
     process.wait()
@@ -316,6 +325,36 @@ def test_a_training_that_outlived_its_sweep_can_be_stopped() -> None:
     assert json.loads(Path("lightning_logs/s-001/status.json").read_text())["state"] == "interrupted"
     assert opened.trials()[0].state == TrialState.WAITING
     opened.close()
+
+
+def test_a_run_of_the_same_name_that_came_from_elsewhere_stays(told: list[tuple[str, str]]) -> None:
+    opened, of_all = study(grid("score=0.5,0.9")), setup()
+    for number, files in (("1", ("history.csv",)), ("2", ("checkpoints/last.ckpt", "status.json"))):
+        for file in files:
+            path = Path(f"lightning_logs/s-00{number}") / file
+            path.parent.mkdir(parents=True)
+            path.write_text('{"state": "finished"}' if file == "status.json" else "epoch,val/acc\n4,0.9\n")
+            break
+    before = sorted(path for path in Path("lightning_logs").rglob("*-00*/**/*") if path.is_file())
+    assert Worker(opened, of_all, Table(of_all, 0)).work() == 0
+    assert [trial.state for trial in opened.trials()] == [TrialState.FAIL] * 2
+    assert sorted(path for path in Path("lightning_logs").rglob("*-00*/**/*") if path.is_file()) == before
+    opened.close()
+
+
+def test_a_training_that_has_not_come_to_its_lock_is_waited_for() -> None:
+    plan, of_all = grid("score=0.5"), setup("--late=1.5")
+    left = study(plan)
+    runner = Worker(left, of_all, Table(of_all, 1))
+    runner.take()
+    runner.look()
+    assert runner.jobs[0].process is not None
+    assert not Path("lightning_logs/s-001").exists()
+    left.lock.release()  # killed
+    done = work(plan, of_all)
+    runner.jobs[0].process.wait()
+    assert [trial.value for trial in done.trials()] == [0.4]
+    assert len(started()) == 1
 
 
 def test_a_run_that_was_killed_behind_its_last_epoch_is_through() -> None:

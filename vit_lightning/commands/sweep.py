@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         raise ValueError(f"sweep needs {' and '.join(missing)}: pip install 'vit-lightning[sweep]', or -e '.[sweep]'")
     from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
 
     from vit_lightning.sweep.space import parse_grid, parse_search
 
@@ -50,8 +51,11 @@ def main(arguments: Sequence[str]) -> int:
         options.trials = min(options.trials, space.size)  # one more would only repeat another
     try:
         return Sweep(options, passed_on, space).run()
-    except StorageInternalError as error:
-        raise ValueError(f"the database was lost ({error.__cause__ or error}); repeat the command to go on") from error
+    except (StorageInternalError, SQLAlchemyError) as error:
+        from vit_lightning.sweep.storage import reason
+
+        why = reason(error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error)
+        raise ValueError(f"the database was lost ({why}); repeat the command to go on") from error
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -120,6 +120,10 @@ class Job:
         self.scores: list[float] = []  # of the members that are through
         self.epochs_before = 0  # of those members
         self.reported = set(claim.reported)
+        self.former = study.process(claim) if claim.begun else {}
+        names = [name for name, _ in self.members]
+        # Its runs that were begun; a run of such a name that is none of them is somebody else's.
+        self.begun = set(names[: names.index(self.former["run"]) + 1]) if self.former else set()
         self.process: subprocess.Popen[bytes] | None = None
         self.rows: list[dict[str, float]] = []  # of the member's history
         self.attempts, self.furthest = 0, -1
@@ -154,7 +158,7 @@ class Job:
     def step(self) -> Outcome | None:
         """Looks how it goes, reports its score and begins what is to be done next; gives its end when it has come."""
         trained = self.is_trained()  # before a look at the rows: of one that ended just now all are seen
-        self.rows = read_numbers(self.folder / "history.csv") if self.claim.begun or self.process else []
+        self.rows = read_numbers(self.folder / "history.csv") if self.run in self.begun else []
         if len(self.members) == 1:
             self.report_epochs()
         return None if trained else self.conclude()
@@ -163,7 +167,17 @@ class Job:
         """Whether a process trains the member: this one's own, or one that outlived the process that started it."""
         if self.process is not None:
             return self.process.poll() is None
-        return self.claim.begun and (self.folder / ".lock").is_file() and is_locked(self.folder / ".lock")
+        if self.run not in self.begun:
+            return False
+        lock = self.folder / ".lock"
+        return (lock.is_file() and is_locked(lock)) or self.former_lives
+
+    @property
+    def former_lives(self) -> bool:
+        """Whether the training that another process of this machine began is there; it takes its lock late."""
+        known = self.former
+        here = known.get("machine") == machine() and known.get("run") == self.run
+        return here and is_fit(known["pid"], self.run)
 
     def report_epochs(self) -> None:
         """Tells the study the best score up to each new epoch, and stops where the trial is to pause."""
@@ -197,9 +211,8 @@ class Job:
         """What follows now that nothing trains the member."""
         status = None if self.process is None else self.process.returncode
         self.process = None
-        through = read_status(self.folder / "status.json").get("state") == "finished" and (
-            self.claim.begun or status is not None
-        )
+        mine = self.run in self.begun
+        through = mine and read_status(self.folder / "status.json").get("state") == "finished"
         whole = self.setup.epochs is not None and self.epoch >= self.setup.epochs
         if self.best is not None and (through or (whole and status == 2)):  # killed behind its last checkpoint
             return self.next_member(self.best)
@@ -252,13 +265,16 @@ class Job:
 
     def start(self) -> None:
         """Starts the member's training, or goes on with it where there is a checkpoint."""
-        if any(self.folder.glob("**/*.ckpt")):
+        mine = self.run in self.begun
+        if mine and any(self.folder.glob("**/*.ckpt")):
             options = [f"--resume={self.run}", *self.setup.place]
         else:
-            if self.folder.exists():  # of an attempt that was killed before there was anything to lose
+            if mine and self.folder.exists():  # of an attempt that was killed before there was anything to lose
                 shutil.rmtree(self.folder)
             own = self.members[len(self.scores)][1]
             options = [*self.setup.options, *words(self.claim.point), *own, f"--run={self.run}"]
+        self.begun.add(self.run)
+        self.study.note_process(self.claim, {"pid": 0, "machine": machine(), "run": self.run})  # if it is killed here
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*self.setup.program, "fit", *options],
@@ -279,15 +295,14 @@ class Job:
         if self.process is not None:
             self.process.terminate()
             return
-        known = self.study.process(self.claim)
-        if known.get("machine") == machine() and known.get("run") == self.run and is_fit(known["pid"], self.run):
-            os.kill(known["pid"], signal.SIGTERM)
+        if self.former_lives:
+            os.kill(self.former["pid"], signal.SIGTERM)
 
 
 def is_fit(pid: int, run: str) -> bool:
     """Whether a process number is still that of a run's training; where the system does not tell, it is not."""
     with suppress(OSError):
-        return run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return pid > 0 and run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 

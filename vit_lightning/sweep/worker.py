@@ -115,15 +115,13 @@ class Worker:
 
     def stop(self) -> None:
         """Ends what still runs here after its batch, and gives it back."""
+        if self.jobs:
+            log.info("%d trainings end after their batch; Ctrl-C again does not wait for them", len(self.jobs))
         for job in self.jobs.values():
             job.stop()
         while self.jobs:
-            for slot, job in list(self.jobs.items()):
-                outcome = job.step()
-                if outcome is not None:
-                    del self.jobs[slot]
-                    with suppress(ValueError):  # there is a reason to stop already
-                        self.end(job, outcome)
+            with suppress(ValueError):  # there is a reason to stop already
+                self.look()
             time.sleep(LOOK)
 
     @contextmanager
