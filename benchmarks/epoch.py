@@ -23,7 +23,7 @@ from benchmarks.measure import Contender, Rates, arguments, draw, finish, ratio,
 from benchmarks.pictures import folder_of_frames
 from benchmarks.step import ours as bare_step
 from vit_lightning.callbacks.history import EventLog, History
-from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.sources import find_classes
 from vit_lightning.hardware import fitting_precision, keep_memory
@@ -61,7 +61,7 @@ def fit(root: Path, folder: Path, rate: float, batch: int, batches: int) -> floa
         gradient_clip_val=1.0,
         log_every_n_steps=10,
         logger=EventLog(run),
-        callbacks=[clock, History(run), ProcessSeeding()],
+        callbacks=[clock, History(run), BatchSeeding()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

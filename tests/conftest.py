@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,36 @@ def damaged(root: Path) -> Path:
     content = (root / "bee/frame11.png").read_bytes()
     (root / "bee/frame11.png").write_bytes(content[: len(content) // 2])
     return root
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Whether two states hold the same, to the bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return bool(first == second)
+
+
+@pytest.fixture
+def same_run() -> Callable[[Path, Path], None]:
+    """Asserts that two runs' folders hold the same weights, optimizer and history, to the bit."""
+
+    def check(run: Path, whole: Path) -> None:
+        for name in ("history.csv", "learning_rate.csv", "split.csv"):
+            assert (run / name).read_text() == (whole / name).read_text(), name
+        for name in ("best.ckpt", "last.ckpt"):
+            ours, theirs = (torch.load(folder / "checkpoints" / name) for folder in (run, whole))
+            for key in (
+                "state_dict",
+                "optimizer_states",
+                "lr_schedulers",
+                "global_step",
+                "epoch",
+                "current_model_state",
+            ):
+                assert equal(ours.get(key), theirs.get(key)), f"{name}: {key}"
+
+    return check

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vit_lightning.cli import main
+from vit_lightning.runs import read_numbers
 
 ROOT = Path(__file__).parent.parent
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
@@ -30,12 +33,12 @@ def cli(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-def odd_split(frames: Path, path: Path) -> None:
-    """23 validation images, which two processes cannot share evenly."""
+def odd_split(frames: Path, path: Path, held_out: int = 23) -> None:
+    """23 validation images, which two processes cannot share evenly, or so many."""
     pictures = sorted(frames.rglob("*.jpg"), key=lambda picture: int(re.sub(r"\D", "", picture.stem)))
     lines = ["path,label,split"]
     for number, picture in enumerate(pictures):
-        part = "val" if number < 23 else "train"
+        part = "val" if number < held_out else "train"
         lines.append(f"{picture.relative_to(frames).as_posix()},{picture.parent.name},{part}")
     path.write_text("\n".join(lines))
 
@@ -89,7 +92,7 @@ import sys
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch.utils.data import DataLoader, TensorDataset
-from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.module import ViTClassifier
 
 class Drop(Callback):
@@ -101,7 +104,7 @@ if __name__ == "__main__":
     seed_everything(0)
     model = ViTClassifier(num_classes=2, image_size=8, patch_size=4, dim=8, depth=1, heads=1)
     data = DataLoader(TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)), batch_size=2)
-    callbacks = [Drop()] if "without" in sys.argv else [ProcessSeeding(), Drop()]
+    callbacks = [Drop()] if "without" in sys.argv else [BatchSeeding(), Drop()]
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, callbacks=callbacks,
                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     trainer.fit(model, data)
@@ -162,6 +165,67 @@ def test_sigterm_to_the_first_of_two_processes_ends_both(frames: Path, tmp_path:
     assert "Traceback" not in out
     assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
     assert not (run / ".lock").exists()
+
+
+STOP = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Stop(Callback):
+    # The second process is sent a signal in the middle of the seventh step, the first one hears of it from it alone.
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == int(os.environ["STOP_AT"]):
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_stop_within_an_epoch_and_go_on_to_the_bit(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "stop.py").write_text(STOP)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    options = [*TINY, *TWO, f"--data.root={frames}", "--data.val_fraction=0.25", "--data.batch_size=16"]
+    options += ["--model.dropout=0.1", "--trainer.max_epochs=3", "--trainer.callbacks=stop.Stop", "--model.ema=0.9"]
+    for run, steps in (("whole", [-1]), ("cut", [6, 8, -1])):
+        for number, step in enumerate(steps):
+            monkeypatch.setenv("STOP_AT", str(step))
+            words = [f"--run={run}", *options] if number == 0 else [f"--resume={run}"]
+            command = [sys.executable, str(ROOT / "cli.py"), "fit", *words]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == (0 if step == -1 else 143), done.stdout + done.stderr
+            last = torch.load(tmp_path / f"lightning_logs/{run}/checkpoints/last.ckpt")
+            assert last["global_step"] == (15 if step == -1 else step + 1)
+            assert "Traceback" not in done.stderr
+    same_run(tmp_path / "lightning_logs/cut", tmp_path / "lightning_logs/whole")
+
+
+@pytest.mark.slow
+def test_one_process_takes_over_from_two_within_an_epoch(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images in the same steps; and with nothing drawn at random, the same losses."""
+    (tmp_path / "stop.py").write_text(STOP)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    odd_split(frames, tmp_path / "even.csv", held_out=24)  # of an odd number of images one would train twice
+    options = [*TINY, f"--data.root={frames}", "--data.split=even.csv", "--data.batch_size=16"]
+    options += ["--trainer.max_epochs=3", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+    monkeypatch.setenv("STOP_AT", "-1")
+    cli("fit", "--run=one", *options, folder=tmp_path)
+    cli("fit", "--run=two", *options, *TWO, folder=tmp_path)
+    monkeypatch.setenv("STOP_AT", "6")
+    command = [sys.executable, str(ROOT / "cli.py"), "fit", "--run=both", *options, *TWO]
+    command += ["--trainer.callbacks=stop.Stop"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300, check=False).returncode == 143
+    one = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.callbacks=null"]
+    cli("fit", "--resume=both", *one, folder=tmp_path)
+    whole = read_numbers(tmp_path / "lightning_logs/one/history.csv")
+    assert len(whole) == 3
+    for run in ("two", "both"):
+        rows = read_numbers(tmp_path / f"lightning_logs/{run}/history.csv")
+        for ours, theirs in zip(rows, whole, strict=True):
+            for name in ("train/loss", "val/loss"):
+                assert ours[name] == pytest.approx(theirs[name], abs=1e-4), run
 
 
 @pytest.mark.slow

@@ -2,15 +2,27 @@
 
 import json
 import os
+import platform
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
-from vit_lightning.commands.runs import main, print_runs, show_run
-from vit_lightning.runs import Run, find_checkpoint, find_runs, new_run_folder, now, read_status, write_status
+from vit_lightning.commands.runs import main, show_run
+from vit_lightning.commands.runs_table import duration
+from vit_lightning.runs import (
+    Run,
+    find_checkpoint,
+    find_runs,
+    new_run_folder,
+    now,
+    process_gone,
+    read_status,
+    write_status,
+)
 
 
 @pytest.fixture
@@ -42,10 +54,12 @@ def scored(accuracy: float | None, data: str = "frames", split: str = "blocks", 
     return {"data": {"id": data, "name": data}, "split": {"kind": split, **identity}, **best}
 
 
-def put_report(folder: Path, accuracy: float, split: str | None, part: str = "test") -> None:
+def put_report(
+    folder: Path, accuracy: float, split: str | None, part: str = "test", interval: list[float] | None = None
+) -> None:
     """Puts the report of a test on a split there."""
     (folder / "report").mkdir()
-    told = {"split": {"id": split}, "part": part, "accuracy": accuracy}
+    told = {"split": {"id": split}, "part": part, "accuracy": accuracy, "intervals": {"accuracy": interval}}
     (folder / "report" / "metrics.json").write_text(json.dumps(told))
 
 
@@ -294,15 +308,24 @@ def test_times_are_in_seconds_with_their_zone() -> None:
 # Printing
 
 
-def printed(logs: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    print_runs(logs)
+def printed(logs: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    assert main(["--logdir", str(logs), *options]) == 0
     return capsys.readouterr().out.splitlines()
+
+
+def rows_of(lines: list[str]) -> list[list[str]]:
+    """The words of each row: titles of sections and footnotes have a comma or more words."""
+    return [line.split() for line in lines[1:] if re.search(r"  +(\d+/[\d?]+|\d\.\d{4})", line)]
 
 
 def test_the_table_shows_what_a_run_did(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(logs, "demo-001", epochs=7, max_epochs=15, **scored(0.87654), started="2025-06-01T12:34:56+00:00")
-    (row,) = [line for line in printed(logs, capsys) if "demo-001" in line]
-    assert row.split() == ["demo-001", "finished", "7/15", "0.8765", "06-01", "12:34"]
+    folder = make_run(logs, "demo-002", epochs=15, max_epochs=15, seconds=754.3, **scored(0.5, id="one"))
+    put_report(folder, 0.43219, "one", interval=[0.3501, 0.99961])
+    assert sorted(rows_of(printed(logs, capsys))) == [
+        ["demo-001", "7/15", "0.8765"],
+        ["demo-002", "15/15", "0.5000", "0.4322", ".350-1.00", "13", "min"],
+    ]
 
 
 def test_a_section_says_which_split_and_how_many_images(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +333,7 @@ def test_a_section_says_which_split_and_how_many_images(logs: Path, capsys: pyte
     status["split"] |= {"train": 1000, "val": 50, "test": 60}
     make_run(logs, "a", **status)
     make_run(logs, "b", **scored(0.95, id="ba9876543210"))
-    titles = [line for line in printed(logs, capsys)[1:] if line and "finished" not in line]
+    titles = [line for line in printed(logs, capsys)[1:] if line.startswith("frames")]
     assert sorted(titles) == ["frames, blocks 012345: train 1,000, val 50, test 60", "frames, blocks ba9876"]
 
 
@@ -319,11 +342,11 @@ def test_folds_of_one_split_share_a_section(logs: Path, capsys: pytest.CaptureFi
         make_run(logs, f"fold-{fold}", **scored(0.9, id=f"fold{fold}", family="f0f0f0f0f0f0"))
     whole = scored(None, split="2 folds", family="f0f0f0f0f0f0")
     make_run(logs, "whole", kind="folds", test={"accuracy": 0.61234}, **whole)
-    _, _, title, *rows = printed(logs, capsys)
-    assert title == "frames, blocks f0f0f0: several folds"
-    assert {row.split()[0] for row in rows} == {"fold-1", "fold-2", "whole"}
-    (row,) = [row for row in rows if row.startswith("whole")]
-    assert row.split() == ["whole", "finished", "0.6123", "06-01", "12:00"]
+    lines = printed(logs, capsys)
+    assert lines[2] == "frames, blocks f0f0f0: several folds"
+    rows = {name: rest for name, *rest in rows_of(lines)}
+    assert rows.keys() == {"fold-1", "fold-2", "whole"}
+    assert rows["whole"] == ["0.6123"]
 
 
 def test_test_scores_stand_beside_where_they_are_of_the_run_s_own_test_part(
@@ -331,8 +354,8 @@ def test_test_scores_stand_beside_where_they_are_of_the_run_s_own_test_part(
 ) -> None:
     for name, split, part in (("own", "one", "test"), ("other", "two", "test"), ("val", "one", "val")):
         put_report(make_run(logs, name, **scored(0.5, id="one")), 0.43219, split, part)
-    rows = {line.split()[0]: line.split()[3:5] for line in printed(logs, capsys) if "finished" in line}
-    assert rows == {"own": ["0.5000", "0.4322"], "other": ["0.5000", "06-01"], "val": ["0.5000", "06-01"]}
+    rows = {name: scores for name, _, *scores in rows_of(printed(logs, capsys))}
+    assert rows == {"own": ["0.5000", "0.4322"], "other": ["0.5000"], "val": ["0.5000"]}
     (logs / "own" / "report" / "metrics.json").write_text("{")
     assert "0.4322" not in "".join(printed(logs, capsys))
 
@@ -355,6 +378,7 @@ def test_a_split_that_leaks_is_marked(
     make_run(logs, "a", **scored(0.9, id="aaaaaaaaaaaa"), **told)
     lines = printed(logs, capsys)
     assert ("frames, blocks aaaaaa *" in lines) == marked
+    assert rows_of(lines) == [["a", "0/?", "0.9000*" if marked else "0.9000"]]
     assert any(line.startswith("* the split leaks") for line in lines) == marked
 
 
@@ -362,8 +386,7 @@ def test_what_cannot_be_ranked_is_marked_and_comes_last(logs: Path, capsys: pyte
     make_run(logs, "seen", seen={"seen": 3}, **scored(0.9, id="one"))
     make_run(logs, "fair", seen={"seen": 0, "unknown": []}, **scored(0.5, id="one"))
     lines = printed(logs, capsys)
-    rows = [line.split()[:4] for line in lines if "finished" in line]
-    assert rows == [["fair", "finished", "0/?", "0.5000"], ["seen", "finished", "0/?", "0.9000?"]]
+    assert rows_of(lines) == [["fair", "0/?", "0.5000"], ["seen", "0/?", "0.9000?"]]
     assert any(line.startswith("? not ranked") for line in lines)
 
 
@@ -374,7 +397,7 @@ def test_best_scores_come_first_within_data_and_split(logs: Path, capsys: pytest
     make_run(logs, "high", started=at(4), **scored(0.9))
     make_run(logs, "zero", started=at(5), **scored(0.0))
     make_run(logs, "none", started=at(6), **scored(None))
-    names = [line.split()[0] for line in printed(logs, capsys) if "finished" in line]
+    names = [row[0] for row in rows_of(printed(logs, capsys))]
     assert names == ["high", "low", "zero", "none", "easy-high", "easy-low"]
 
 
@@ -391,41 +414,47 @@ def test_best_scores_come_first_within_data_and_split(logs: Path, capsys: pytest
 def test_the_table_fits_80_columns_and_keeps_names_whole(
     logs: Path, capsys: pytest.CaptureFixture[str], name: str, state: str, data: str, split: str, epochs: int
 ) -> None:
-    make_run(logs, name, state=state, epochs=epochs, max_epochs=epochs, **scored(0.5, data=data, split=split))
+    told = scored(0.5, data=data, split=split, id="one")
+    folder = make_run(logs, name, state=state, epochs=epochs, max_epochs=epochs, seconds=48 * 3600 - 1, **told)
+    put_report(folder, 0.4, "one", interval=[0.35, 0.45])
     lines = printed(logs, capsys)
     assert max(len(line.rstrip()) for line in lines) <= 80
-    (row,) = [line for line in lines if name in line.split()]
+    (row,) = rows_of(lines)
     assert f"{data}, {split}" in " ".join(lines)
-    assert f" {state} " in row
-    assert f" {epochs}/{epochs} " in row
-    assert row.split()[-3:] == ["0.5000", "06-01", "12:00"]
+    assert row == [
+        *(name, f"{epochs}/{epochs}", "0.5000", "0.4000", ".350-.450", "48.0", "h"),
+        *([] if state == "finished" else [state]),
+    ]
 
 
 def test_long_names_are_folded_not_cut(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = "".join(f"{k:02}" for k in range(30))
-    make_run(logs, name, state="interrupted", epochs=100, max_epochs=100, **scored(0.5))
+    names = ["".join(f"{k:02}" for k in range(30)), "deeper-and-wider-with-a-low-learning-rate-of-somebody"]
+    for name in names:
+        make_run(logs, name, state="interrupted", epochs=100, max_epochs=100, **scored(0.5))
     lines = printed(logs, capsys)
     assert max(len(line.rstrip()) for line in lines) <= 80
-    assert name in "".join(word for line in lines for word in line.split()[:1])
+    told = "".join(word for line in lines for word in line.split()[:1])
+    assert all(name in told for name in names)
+    assert any(line.endswith(("-rate-of-somebody", "somebody")) for line in lines)
 
 
 def test_brackets_in_names_are_shown_as_they_are(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(logs, "lr[red]", **scored(0.5, data="frames[old]"))
-    (row,) = [line for line in printed(logs, capsys) if "finished" in line]
-    assert row.split()[0] == "lr[red]"
+    assert rows_of(printed(logs, capsys)) == [["lr[red]", "0/?", "0.5000"]]
     assert "frames[old], blocks" in printed(logs, capsys)
 
 
 def test_runs_with_little_in_their_status_are_shown(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(logs, "early", state="running")
+    (make_run(logs, "early", state="running") / ".lock").touch()
     (logs / "broken").mkdir()
     (logs / "broken" / "status.json").touch()
     rows = [line.split() for line in printed(logs, capsys)]
-    assert ["early", "running", "0/?", "06-01", "12:00"] in rows
-    assert ["broken", "unknown", "0/?"] in rows
+    assert ["early", "0/?", "interrupted"] in rows  # nobody holds its lock
+    assert ["broken", "0/?", "unknown"] in rows
 
 
 def test_without_runs_a_start_is_suggested(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(logs, capsys, "--json") == ["[]"]
     assert printed(logs, capsys) == [f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml"]
 
 
@@ -440,6 +469,8 @@ def test_show_prints_a_line_a_fact(logs: Path, capsys: pytest.CaptureFixture[str
             ["started", "2025-06-01T12:00:00+00:00"],
             ["data", "name x [bold], id 1f"],
             ["parameters", "123"],
+            ["checkpoints", "best.ckpt 0 B, last.ckpt 0 B"],
+            ["disk", f"{(folder / 'status.json').stat().st_size} B"],
         ]
 
 
@@ -464,7 +495,7 @@ def test_show_refuses_an_unknown_run(logs: Path, tmp_path: Path) -> None:
 def test_the_command_lists_and_shows(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(logs, "demo-001")
     assert main(["--logdir", str(logs)]) == 0
-    assert ["demo-001", "finished"] in [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["demo-001", "0/?"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main(["--logdir", str(logs), "show", "demo-001"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == str(logs / "demo-001")
 
@@ -478,11 +509,175 @@ def test_the_log_folder_is_the_one_here_unless_given(
     assert capsys.readouterr().out.splitlines()[0] == os.path.join("lightning_logs", "a")  # noqa: PTH118  # as the system writes it
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"state": "finished", "best": "no", "data": null, "split": 3}',
+        '{"state": ["x"], "best": {"val/acc": "high"}, "data": {"id": [1]}, "split": {"family": {}, "kind": NaN}}',
+        '{"state": "running", "best": {"val/acc": NaN}, "epochs": "many", "max_epochs": 1e999, "seconds": {}}',
+        '{"baselines": {"near_duplicates": "all"}, "seen": {"seen": "x"}, "host": 3, "members": 3, "kind": "folds"}',
+        '{"ancestors": "x", "started": 7, "device": [], "images_per_second": "x", "seconds": -1}',
+        '{"split": {"id": "one", "train": true, "test": "x"}, "test": {"accuracy": []}, "parameters": 1%s}'
+        % ("0" * 999),
+    ],
+)
 def test_a_status_with_strange_values_does_not_hide_the_other_runs(
-    logs: Path, capsys: pytest.CaptureFixture[str]
+    logs: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     make_run(logs, "a")
     make_run(logs, "b")
-    (logs / "b/status.json").write_text('{"state": "finished", "best": "no", "data": null, "split": 3}')
-    assert main(["--logdir", str(logs)]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if line} >= {"a", "b"}
+    (logs / "b/status.json").write_text(text)
+    put_report(logs / "b", "much", "one")  # type: ignore[arg-type]
+    for options in ([], ["--wide"], ["--json"], ["--sort", "test"], ["--sort", "time"], ["--sort", "started"]):
+        told = " ".join(printed(logs, capsys, *options))
+        assert " a " in told or '"a"' in told
+        assert " b " in told or '"b"' in told
+    assert main(["--logdir", str(logs), "show", "b"]) == 0
+
+
+# What there is beside the table
+
+
+def filled(logs: Path) -> None:
+    make_run(logs, "demo-001", started=at(1), seconds=60, **scored(0.5, data="demo", id="aa11"))
+    make_run(logs, "demo-002", started=at(2), seconds=30, state="failed", **scored(0.7, data="demo", id="aa11"))
+    make_run(logs, "demo-003", started=at(3), seconds=90, **scored(0.6, data="demo", id="aa11"))
+    make_run(logs, "frames-001", started=at(4), state="interrupted", **scored(0.9, split="random", id="bb22"))
+    put_report(logs / "demo-001", 0.8, "aa11")
+    put_report(logs / "demo-003", 0.4, "aa11")
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["frames-001", "demo-002", "demo-003", "demo-001"]),
+        (["--state", "failed,interrupted"], ["frames-001", "demo-002"]),
+        (["--data", "demo"], ["demo-002", "demo-003", "demo-001"]),
+        (["--data", "fram*"], ["frames-001"]),
+        (["--split", "random"], ["frames-001"]),
+        (["--split", "aa1"], ["demo-002", "demo-003", "demo-001"]),
+        (["--name", "*-001"], ["frames-001", "demo-001"]),
+        (["--name", "*-001", "--state", "finished"], ["demo-001"]),
+        (["--limit", "1"], ["frames-001", "demo-002"]),
+        (["--sort", "test", "--data", "demo"], ["demo-001", "demo-003", "demo-002"]),
+        (["--sort", "started", "--data", "demo"], ["demo-003", "demo-002", "demo-001"]),
+        (["--sort", "time", "--data", "demo"], ["demo-002", "demo-001", "demo-003"]),
+        (["--sort", "name", "--data", "demo"], ["demo-001", "demo-002", "demo-003"]),
+    ],
+)
+def test_runs_are_filtered_and_sorted(
+    logs: Path, capsys: pytest.CaptureFixture[str], options: list[str], names: list[str]
+) -> None:
+    filled(logs)
+    assert [row[0] for row in rows_of(printed(logs, capsys, *options))] == names
+    if "--limit" not in options:  # which is of a section
+        told = json.loads("".join(printed(logs, capsys, "--json", *options)))
+        assert sorted(run["name"] for run in told) == sorted(names)
+
+
+def test_rows_left_out_are_counted_and_none_is_said(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(logs)
+    assert "... and 2 more" in printed(logs, capsys, "--limit", "1")
+    (line,) = printed(logs, capsys, "--name", "x")
+    assert line == f"none of the 4 runs in {logs} is such a one; `runs` without options lists them"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--state", "done"], r"--state is 'done'; expected one or several of running,finished,.*"),
+        (["--limit", "0"], r"--limit is '0'; expected a whole number from 1 up; see `cli.py runs --help`"),
+        (["--limit", "1e3"], r"--limit is '1e3'; expected a whole number from 1 up.*"),
+        (["--limit", "\u0663"], r"--limit is '\u0663'; expected a whole number from 1 up.*"),
+        (["--sort", "loss"], r"argument --sort.*'loss'.*choose from.*val.*"),
+        (["--wid"], r"unrecognized arguments: --wid; .*"),
+    ],
+)
+def test_mistaken_options_are_named(logs: Path, options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        main(["--logdir", str(logs), *options])
+
+
+def test_wide_has_the_rest(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(
+        logs, "a", parameters=2800000, device="a GPU", images_per_second=1031.26, epochs=2, max_epochs=2, **scored(0.5)
+    )
+    (folder / "config.yaml").write_text(
+        "seed_everything: 3\nmodel:\n  lr: 0.001\n  depth: 6\n  betas:\n  - 0.9\n  dim: 192\ndata:\n  batch_size: 64\n"
+    )
+    head, _, _, row = printed(logs, capsys, "--wide")
+    for title in ("val/f1", "test/f1", "lr", "depth", "dim", "batch", "seed", "parameters", "images/s", "device"):
+        assert title in head
+    words = ["0.001", "6", "192", "64", "3", "2800000", "1,031.3", "a", "GPU", "2025-06-01", "12:00"]
+    assert row.split()[3:] == words
+
+
+def test_json_is_strict_and_has_what_the_table_has(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(logs)
+    (logs / "demo-001" / "config.yaml").write_text("model:\n  lr: 0.001\n  depth: 6\n")
+    status = read_status(logs / "demo-001" / "status.json")
+    status["best"] |= {"val/loss": float("nan")}
+    write_status(logs / "demo-001", status)
+    text = "".join(printed(logs, capsys, "--json", "--name", "demo-001"))
+    (run,) = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert run["best"] == {"epoch": 3, "val/acc": 0.5, "val/loss": None}
+    assert run["test"] == {"accuracy": 0.8, "macro_f1": None, "interval": None}
+    assert run["settings"] == {"model.lr": 0.001, "model.depth": 6}
+    assert main(["--logdir", str(logs), "show", "demo-001", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["status"]["best"] == run["best"]
+    assert shown["config"] == {"model": {"lr": 0.001, "depth": 6}}
+
+
+def test_names_cannot_move_the_terminal_s_cursor(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(logs, "a\x1b[2Jb", **scored(0.5, data="x\x1b]0;title\x07", split="\u202eblocks"))
+    for options in ([], ["--wide"], ["show", "a\x1b[2Jb"], ["prune", "--name", "*"]):
+        told = "\n".join(printed(logs, capsys, *options))
+        assert all(line.isprintable() for line in told.splitlines())
+        assert "\\x1b[2Jb" in told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1.7 h"), (200_000, "2.3 d")],
+)
+def test_times_are_short(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+# Whether a run's process is still there
+
+
+def test_a_run_whose_process_is_gone_was_interrupted(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(logs, "a", state="running", host=platform.node())
+    lock = FileLock(folder / ".lock")
+    with lock:
+        assert not process_gone(folder, {})
+        assert Run(folder, read_status(folder / "status.json")).state == "running"
+    assert Run(folder, read_status(folder / "status.json")).state == "interrupted"
+    (folder / ".lock").unlink()
+    assert Run(folder, read_status(folder / "status.json")).state == "interrupted"
+    assert not (folder / ".lock").exists()  # looking leaves nothing behind
+    show_run("a", logs)
+    assert "interrupted (its process is gone)" in capsys.readouterr().out
+
+
+def test_a_run_of_another_machine_is_believed_and_marked(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(logs, "a", state="running", host="elsewhere", **scored(0.5))
+    make_run(logs, "b", state="finished", host="elsewhere", **scored(0.5))
+    lines = printed(logs, capsys)
+    assert sorted(rows_of(lines)) == [["a", "0/?", "0.5000", "running@"], ["b", "0/?", "0.5000"]]
+    assert any(line.startswith("@ running on another machine") for line in lines)
+    show_run("a", logs)
+    assert "running, as its status says, on elsewhere" in capsys.readouterr().out
+
+
+def test_a_lock_that_cannot_be_tried_is_believed(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(logs, "a", state="running")
+    (folder / ".lock").touch()
+
+    def refuse(self: FileLock, **how: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert not process_gone(folder, {})

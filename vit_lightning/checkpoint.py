@@ -28,6 +28,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def whole_epochs(checkpoint: Mapping[str, Any]) -> int:
+    """The epochs that a checkpoint's training has done; it may be in the middle of a further one.
+
+    Raises:
+        ValueError: It does not say.
+    """
+    try:
+        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("the checkpoint holds weights, but not how far their training has come") from error
+
+
 def marked_arguments(module: type[nn.Module], mark: str) -> dict[str, bool]:
     """The arguments of a constructor, and whether its signature gives each the mark (`FREE`, `FROM_START`)."""
     hints = get_type_hints(module.__init__, include_extras=True)

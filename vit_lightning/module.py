@@ -33,8 +33,7 @@ class ViTClassifier(LightningModule):
     Args:
         class_names: The classes in the order of the model's outputs; the command line fills them in from the data.
         num_classes: Number of classes; left out, that of `class_names`. Given, it is checked against the data.
-        compile: Have torch.compile translate the network for training: half a minute, which long runs on a GPU may win
-            back. On the processors measured it brought nothing.
+        compile: Have torch.compile translate the network for training: half a minute, won back by long runs on a GPU.
         init_from: A checkpoint (on the command line also a run) whose weights training starts from. Of another image
             size, the positions are resampled; of other classes, the head starts afresh; all else has to be the same.
         lr: Peak learning rate.
@@ -45,6 +44,7 @@ class ViTClassifier(LightningModule):
         label_smoothing: Share of the training target spread evenly over all classes.
         class_weights: `balanced` weighs each training image by n / (K n_k), for n images of which n_k are of its class,
             so that all K classes count alike in the training loss; left out, all images do.
+        ema: Decay of the average over the weights of all steps, as 0.999, which then validates and is the model's.
         **network: Arguments of `VisionTransformer`.
 
     Raises:
@@ -65,13 +65,14 @@ class ViTClassifier(LightningModule):
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | None = None,
+        ema: Annotated[float | None, FROM_START] = None,
         **network: Any,  # noqa: ANN401  # jsonargparse finds names and types in VisionTransformer's own signature
     ) -> None:
         super().__init__()
         class_names = name_classes(class_names, num_classes)
         num_classes = len(class_names)
-        check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing)
-        check_settings(lr=lr, betas=betas, weight_decay=weight_decay)
+        check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
+        check_settings(lr=lr, betas=betas, weight_decay=weight_decay, class_weights=class_weights)
         network = network_defaults() | network  # a checkpoint says all: a default that changes changes no old run
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vit_lightning.arguments import check_choice, check_number, shown
+
 #: Parameters that are no matrix of a layer: shrinking them towards zero has no reason (big_vision, DeiT).
 NOT_DECAYED = ("class_token", "position_embedding")
 
@@ -56,17 +58,21 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int) -> float:
     return (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
-def check_settings(*, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
-    """Refuses what AdamW cannot work with.
+def check_settings(*, lr: float, betas: tuple[float, float], weight_decay: float, class_weights: str | None) -> None:
+    """Refuses what AdamW and the loss cannot work with.
 
     Raises:
         ValueError: The message names the number and where it has to lie.
     """
-    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-        raise ValueError(f"betas are {list(betas)}; they are two numbers in [0, 1), as in [0.9,0.999]")
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas is {shown(betas)}; expected two numbers in [0, 1), as in [0.9,0.999]")
+    for beta in betas:
+        check_number("one of betas", beta, least=0, below=1)
+    # Of a rate of 1e30 the first step is no number any more; a float32 ends at 3e38.
     for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-        if value < 0.0:
-            raise ValueError(f"{name} is {value}; it has to be 0 or more")
+        check_number(name, value, least=0, most=1e6)
+    if class_weights is not None:
+        check_choice("class_weights", class_weights, ("balanced",))
 
 
 def build_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> AdamW:

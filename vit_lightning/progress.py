@@ -157,10 +157,14 @@ def legible(name: str, width: int | None = None) -> str:
         name: As of a file or a class; it may hold anything.
         width: Columns of the terminal that it may take; of a longer one the middle is left out.
     """
+    text = name
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
+    if width is None or (text.isascii() and len(text) <= width):
+        return text
     from rich.cells import cell_len, set_cell_size
 
-    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
-    if width is None or cell_len(text) <= width:
+    if cell_len(text) <= width:
         return text
     head = set_cell_size(text, (width - 1) // 2).rstrip()  # half of a wide sign becomes a space
     tail = set_cell_size(text[::-1], width - 1 - cell_len(head)).rstrip()[::-1]

@@ -3,11 +3,14 @@
 import csv
 import difflib
 import json
+import math
+import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,9 @@ LOG_FOLDER = "lightning_logs"
 
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
+
+#: What a run may be. One whose status says `running` while no process trains it was interrupted.
+STATES = ("running", "finished", "interrupted", "failed", "unknown")
 
 #: What has to be an object in a `status.json`.
 SECTIONS = ("best", "last", "data", "split", "baselines", "seen", "test")
@@ -35,15 +41,24 @@ class Run:
         """The folder's name."""
         return self.folder.name
 
-    @property
+    @cached_property
     def state(self) -> str:
-        """`running`, `finished`, `interrupted` or `failed`."""
-        return str(self.status.get("state", "unknown"))
+        """One of `STATES`."""
+        told = self.status.get("state")
+        if told == "running" and process_gone(self.folder, self.status):
+            return "interrupted"  # killed, or a power cut: it had no time to say so
+        return told if told in STATES else "unknown"
+
+    @property
+    def elsewhere(self) -> str | None:
+        """The other machine that runs it, as its status says, which nobody here can look at; None of all other runs."""
+        host = self.status.get("host")
+        return str(host) if self.state == "running" and host not in (None, platform.node()) else None
 
     @property
     def best_acc(self) -> float | None:
         """The best validation accuracy, in [0, 1]."""
-        return (self.status.get("best") or {}).get("val/acc")
+        return finite_in(self.status.get("best"), "val/acc")
 
     @property
     def comparable(self) -> tuple[str | None, str | None]:
@@ -52,14 +67,16 @@ class Run:
         Folds of one split share it, and so do runs of any seed on one; of old runs the kind of split is all there is.
         """
         split = self.status.get("split") or {}
-        return (self.status.get("data") or {}).get("id"), split.get("family") or split.get("id") or split.get("kind")
+        known = (self.status.get("data") or {}).get("id"), split.get("family") or split.get("id") or split.get("kind")
+        data, family = (None if each is None else str(each) for each in known)
+        return data, family
 
     @property
     def leaks(self) -> bool:
         """Whether the split is flagged: held-out images repeat in training, or frame numbers give them away."""
         baselines = self.status.get("baselines") or {}
         flagged = baselines.get("flagged")
-        return baselines.get("near_duplicates", 0.0) > LEAK if flagged is None else bool(flagged)
+        return (finite_in(baselines, "near_duplicates") or 0.0) > LEAK if flagged is None else bool(flagged)
 
     @property
     def unranked(self) -> bool:
@@ -81,15 +98,46 @@ class Run:
         """The run's `report/metrics.json`; nothing where it was not tested, or that cannot be read."""
         return read_json(self.folder / "report" / "metrics.json")
 
+    def quick_settings(self) -> dict[str, str]:
+        """The settings of `config.yaml` that stand in a line of their section, as `model.depth`, without a YAML reader.
+
+        A listing shows those of thousands of runs, and reading a YAML takes some milliseconds.
+        """
+        found: dict[str, str] = {}
+        section = ""
+        with suppress(OSError, ValueError):
+            for line in (self.folder / "config.yaml").read_text(encoding="utf-8").splitlines():
+                name, colon, value = line.partition(":")
+                if colon and not name.startswith(" "):
+                    section = name
+                    found |= {name: value.strip()} if value else {}
+                elif colon and name.startswith("  ") and name[2:3] not in (" ", "-", "") and value:
+                    found[f"{section}.{name.strip()}"] = value.strip()
+        return found
+
+    @cached_property
+    def tested(self) -> dict[str, Any]:
+        """The `accuracy` on the test part of its own split with its `interval`, and the `macro_f1`, as far as known.
+
+        Nothing where it was not tested; of folds it is over all of them.
+        """
+        metrics = self.metrics()
+        own = (self.status.get("split") or {}).get("id")
+        split, intervals = metrics.get("split"), metrics.get("intervals")
+        if self.is_folds:
+            metrics = metrics or (self.status.get("test") or {})
+        elif own is None or metrics.get("part") != "test" or not isinstance(split, dict) or split.get("id") != own:
+            return {}
+        interval = intervals.get("accuracy") if isinstance(intervals, dict) else None
+        ends = [finite(end) for end in interval] if isinstance(interval, list) else []
+        scores = {"accuracy": finite_in(metrics, "accuracy"), "macro_f1": finite_in(metrics, "macro_f1")}
+        return scores | {"interval": ends if len(ends) == 2 and None not in ends else None}
+
     @property
     def test_acc(self) -> float | None:
         """The accuracy on the test part of its own split, in [0, 1], if it was tested; of folds, over all of them."""
-        if self.is_folds:
-            return (self.status.get("test") or {}).get("accuracy")
-        metrics = self.metrics()
-        own = (self.status.get("split") or {}).get("id")
-        tested = own is not None and (metrics.get("split") or {}).get("id") == own and metrics.get("part") == "test"
-        return metrics.get("accuracy") if tested else None
+        accuracy: float | None = self.tested.get("accuracy")
+        return accuracy
 
     @property
     def started(self) -> float:
@@ -104,6 +152,12 @@ class Run:
         """Whether this is no training but the result of several, one a fold and seed."""
         return self.status.get("kind") == "folds"
 
+    @property
+    def members(self) -> list[str]:
+        """The names of the runs that a result of folds is made of."""
+        members = self.status.get("members")
+        return [str(name) for name in members] if isinstance(members, list) else []
+
     def checkpoint(self) -> Path:
         """The best checkpoint, or the last where there is no best.
 
@@ -112,7 +166,7 @@ class Run:
             ValueError: It is a result of folds.
         """
         if self.is_folds:
-            members = [str(name) for name in self.status.get("members", [])]
+            members = self.members
             more = f" and {len(members) - 3} more" if len(members) > 3 else ""
             raise ValueError(
                 f"{self.name} is the result of several models; give one of them: {', '.join(members[:3])}{more}"
@@ -127,9 +181,48 @@ class Run:
 
 
 def find_runs(logs: Path) -> list[Run]:
-    """All runs below the log folder, the latest first."""
-    runs = [Run(path.parent, read_status(path)) for path in logs.glob("*/status.json")]
+    """All runs below the log folder, the latest first; what begins with a dot is on its way out."""
+    runs = [Run(path.parent, read_status(path)) for path in logs.glob("[!.]*/status.json")]
     return sorted(runs, key=lambda run: run.started, reverse=True)
+
+
+def process_gone(folder: Path, status: Mapping[str, Any]) -> bool:
+    """Whether no process trains a run any more whose status says that it is running.
+
+    Its lock tells: whoever trains holds it, and the system opens it however a process ends. It is not asked for a run
+    of another machine, since not every shared drive hands locks on; such a status is believed.
+    """
+    lock = folder / ".lock"
+    if status.get("host") not in (None, platform.node()):
+        return False
+    if not lock.is_file():
+        return True
+    from filelock import FileLock, Timeout  # only a listing with such a run waits for it
+
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):  # a folder that cannot be written, a disk without locks: cannot be told
+        return False
+    held.release()
+    return True
+
+
+def finite(value: object) -> float | None:
+    """A number as it is, anything else, NaN and infinity among it, as None: files may say what they like."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond what a float can hold
+        return None
+
+
+def finite_in(section: object, name: str) -> float | None:
+    """The number of that name in a section of a status, if there is one."""
+    return finite(section.get(name)) if isinstance(section, dict) else None
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -225,7 +318,9 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise ValueError(f"the run {name} already exists in {logs}; choose another --run name") from None
+            # A process that was killed before it came to its config leaves a folder that nobody can go on with.
+            if not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir()):
+                raise ValueError(f"the run {name} already exists in {logs}; choose another --run name") from None
         return folder
     number = 1
     while True:

@@ -37,7 +37,7 @@ def test_best_stays_while_last_moves_on(tmp_path: Path) -> None:
         accelerator="cpu",
         logger=False,
         max_epochs=4,
-        callbacks=run_checkpoints(tmp_path),
+        callbacks=run_checkpoints(tmp_path, save_every=5),
         enable_progress_bar=False,
         enable_model_summary=False,
     )

@@ -21,11 +21,12 @@ from vit_lightning.cli import main
 class Breaking(LightningModule):
     """Something of it becomes NaN in its third epoch."""
 
-    def __init__(self, what: str, lr: float = 0.5) -> None:
+    def __init__(self, what: str, lr: float = 0.5, at: int = 3) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.weight = torch.nn.Parameter(torch.ones(1))
         self.what = what
+        self.at = at
         self.steps = 0
 
     def number(self, what: str) -> float:
@@ -38,7 +39,7 @@ class Breaking(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 3:  # the last step of the epoch
+        if batch_idx == self.at:  # of four, so that the last one is the epoch's
             self.weight.data *= self.number("weight")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -56,20 +57,20 @@ class Watcher(Callback):
         assert trainer.callback_metrics["val/loss"].isfinite()
 
 
-def fit(folder: Path, module: Breaking, **changes: Any) -> None:
+def fit(folder: Path, module: Breaking, save_every: float = 5, **changes: Any) -> None:
     loader = DataLoader(TensorDataset(torch.zeros(4, 1)), batch_size=1)
-    callbacks = [StopAtNaN(), History(folder), Watcher(), *run_checkpoints(folder)]
+    callbacks = [StopAtNaN(), History(folder), Watcher(), *run_checkpoints(folder, save_every)]
     settings: dict[str, Any] = {"max_epochs": 4, "log_every_n_steps": 50, "logger": False, "accelerator": "cpu"}
     silent = {"enable_progress_bar": False, "enable_model_summary": False}
     Trainer(**(settings | silent | changes), callbacks=callbacks).fit(module, loader, loader)
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [("train", "the training loss"), ("val", "the validation loss"), ("weight", "a weight")]
+    ("what", "words"), [("train", "a weight"), ("val", "the validation loss"), ("weight", "a weight")]
 )
 def test_the_weights_of_the_epoch_before_are_kept(tmp_path: Path, what: str, words: str) -> None:
     changes = {} if what == "val" else {"limit_val_batches": 0}
-    error = rf"{words} in epoch 3 is nan: training has failed; lower --model\.lr \(0\.5\); the checkpoints of the epoch"
+    error = rf"{words} in epoch 3 is nan: training has failed; lower --model\.lr \(0\.5\); the checkpoints from before"
     with pytest.raises(ValueError, match=error):
         fit(tmp_path, Breaking(what), **changes)
     for name in ("last.ckpt", *(["best.ckpt"] if what == "val" else [])):
@@ -87,9 +88,9 @@ def test_spoilt_weights_are_not_validated(tmp_path: Path) -> None:
         fit(tmp_path, Breaking("weight"))
 
 
-@pytest.mark.parametrize(("every", "steps"), [(1, 9), (2, 10), (50, 12), (0, 12)])
+@pytest.mark.parametrize(("every", "steps"), [(1, 9), (2, 10), (50, 11), (0, 11)])
 def test_it_does_not_wait_for_the_end_of_a_long_epoch(tmp_path: Path, every: int, steps: int) -> None:
-    """Where the loss is logged anyhow; the third epoch begins with the ninth step."""
+    """Where the loss is logged anyhow, and before the last step; the third epoch begins with the ninth step."""
     module = Breaking("train")
     with pytest.raises(ValueError, match=r"(the training loss|a weight) in epoch 3 is nan"):
         fit(tmp_path, module, log_every_n_steps=every)
@@ -132,3 +133,13 @@ def test_two_processes_stop_together(frames: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "training has failed; lower --model.lr" in done.stderr
     assert json.loads((tmp_path / "lightning_logs/wild/status.json").read_text())["state"] == "failed"
+
+
+def test_weights_spoilt_within_an_epoch_are_not_saved(tmp_path: Path) -> None:
+    """Saved with every step, and nothing is looked at before."""
+    module = Breaking("weight", at=1)
+    with pytest.raises(ValueError, match="a weight in epoch 3 is nan"):
+        fit(tmp_path, module, save_every=0, log_every_n_steps=0)
+    last = torch.load(tmp_path / "last.ckpt")
+    assert last["global_step"] == 10
+    assert last["state_dict"]["weight"].isfinite().all()

@@ -316,3 +316,12 @@ def test_a_run_from_before_folds_and_groups_goes_on_and_is_tested(first: Path) -
     assert main(["test", "--run=first"]) == 0
     metrics = json.loads((first / "report" / "metrics.json").read_text())
     assert metrics["groups"] == {"kind": "blocks of 4 frames", "count": 6}
+
+
+def test_a_folder_in_which_nothing_was_written_is_taken_again(first: Path) -> None:
+    """As a kill leaves it while the images are decoded; `--resume` finds no config in it."""
+    left = first.parent / "second"
+    left.mkdir()
+    (left / ".lock").touch()
+    assert main(["fit", "--config=lightning_logs/first/config.yaml", "--trainer.max_epochs=1", "--run=second"]) == 0
+    assert main(["fit", "--config=lightning_logs/first/config.yaml", "--trainer.max_epochs=1", "--run=second"]) == 2

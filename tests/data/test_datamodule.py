@@ -57,19 +57,19 @@ def single(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"val_fraction": -0.1}, "data.val_fraction is -0.1; a share lies in [0, 1)"),
-        ({"val_fraction": 1.0}, "data.val_fraction is 1.0; a share lies in [0, 1)"),
-        ({"test_fraction": -0.1}, "data.test_fraction is -0.1; a share lies in [0, 1)"),
-        ({"test_fraction": 1.5}, "data.test_fraction is 1.5; a share lies in [0, 1)"),
+        ({"val_fraction": -0.1}, "data.val_fraction is -0.1; expected a number in [0, 1)"),
+        ({"val_fraction": 1.0}, "data.val_fraction is 1.0; expected a number in [0, 1)"),
+        ({"test_fraction": -0.1}, "data.test_fraction is -0.1; expected a number in [0, 1)"),
+        ({"test_fraction": 1.5}, "data.test_fraction is 1.5; expected a number in [0, 1)"),
         (
             {"val_fraction": 0.5, "test_fraction": 0.5},
             "data.val_fraction 0.5 and data.test_fraction 0.5 leave nothing to train on",
         ),
-        ({"batch_size": 0}, "data.batch_size is 0; it has to be at least 1"),
-        ({"block_length": 0}, "data.block_length is 0; it has to be at least 1"),
-        ({"guard": -1}, "data.guard is -1; it has to be at least 0"),
-        ({"subset": 0}, "data.subset is 0; it has to be at least 1"),
-        ({"num_workers": -1}, "data.num_workers is -1; it has to be at least 0"),
+        ({"batch_size": 0}, "data.batch_size is 0; expected a whole number from 1 to 16777216"),
+        ({"block_length": 0}, "data.block_length is 0; expected a whole number from 1 to 1e+18"),
+        ({"guard": -1}, "data.guard is -1; expected a whole number from 0 to 1e+18"),
+        ({"subset": 0}, "data.subset is 0; expected a whole number from 1 to 1e+18"),
+        ({"num_workers": -1}, "data.num_workers is -1; expected a whole number from 0 to 256"),
     ],
 )
 def test_numbers_out_of_their_range_are_refused(settings: dict[str, float], message: str) -> None:

@@ -258,8 +258,12 @@ def test_models_import_torch_alone() -> None:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        outside = {name.partition(".")[0] for name in imported if not name.startswith("vit_lightning.models")}
-        assert outside <= {"collections", "math", "typing", "torch"}, file.name
+        outside = {
+            name.partition(".")[0]
+            for name in imported
+            if not name.startswith(("vit_lightning.models", "vit_lightning.arguments"))
+        }
+        assert outside <= {"collections", "math", "os", "typing", "torch"}, file.name
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])

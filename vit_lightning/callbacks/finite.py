@@ -10,10 +10,10 @@ from torch import Tensor
 class StopAtNaN(Callback):
     """Ends training as failed when a loss or a weight is infinite or no number, before a checkpoint is written.
 
-    Each epoch ends with a look at the weights, before they are validated, and at both losses. Lightning calls its
-    checkpoints after all other callbacks, so that those of the epoch before stay. A run on one device is looked at
-    every `log_every_n_steps` steps too, when its loss is read anyhow; of several devices one alone would leave the
-    others waiting for it, whereas the losses of an epoch are the same on all.
+    Each epoch ends with a look at the weights, before they are validated, and at both losses; the weights are looked at
+    before they are saved, too. Lightning calls its checkpoints after all other callbacks, so that the good ones stay.
+    A run on one device is looked at every `log_every_n_steps` steps too, when its loss is read anyhow; of several
+    devices one alone would leave the others waiting for it, whereas the losses of an epoch are the same on all.
 
     Lightning's EarlyStopping with `check_finite` would end such a run as if it had gone through, after one more
     checkpoint; its `detect_anomaly` makes every step several times slower.
@@ -35,6 +35,14 @@ class StopAtNaN(Callback):
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connector
         if trainer.world_size == 1 and every and (batch_idx + 1) % every == 0:
             demand(outputs["loss"], "the training loss", trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Looks at the weights before any are saved: within an epoch, too, the last good ones are kept.
+
+        Raises:
+            ValueError: One is no number.
+        """
+        self.on_validation_start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at the weights: the last step can spoil them, and what is drawn of the validation needs numbers.
@@ -75,7 +83,7 @@ def demand(value: Tensor, words: str, trainer: Trainer, pl_module: LightningModu
     if value.isfinite():
         return
     epoch, rate = trainer.current_epoch, pl_module.hparams.get("lr")
-    kept = "; the checkpoints of the epoch before are kept" if epoch and trainer.checkpoint_callbacks else ""
+    kept = "; the checkpoints from before are kept" if epoch and trainer.checkpoint_callbacks else ""
     raise ValueError(
         f"{words} in epoch {epoch + 1} is {value.item()}: training has failed; lower --model.lr"
         f"{'' if rate is None else f' ({rate:g})'}{kept}"

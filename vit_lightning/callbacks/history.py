@@ -2,6 +2,8 @@
 
 import csv
 import logging
+import os
+import platform
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vit_lightning.checkpoint import whole_epochs
 from vit_lightning.evaluation.figures import draw_curves, save_png
 from vit_lightning.hardware import device_name
 from vit_lightning.runs import now, read_numbers, write_status
@@ -85,6 +88,8 @@ class History(Callback):
         self.untouched = bool(facts and "state" in facts)
         # `started` first, so that a run that goes on keeps its own; `state` last, whatever the former one was.
         self.status: dict[str, Any] = {"state": "running", "started": now()} | (facts or {}) | {"state": "running"}
+        # By host and lock `runs` tells a run that was killed from one that still runs; the pid is for people.
+        self.status |= {"host": platform.node(), "pid": os.getpid()}
         self.status.pop("ended", None)
         self.rows: list[dict[str, float]] = []
         self.rates: list[tuple[int, float]] = []
@@ -98,7 +103,14 @@ class History(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """How far the run had come: rows of later epochs, whose weights are lost, will be left out."""
-        self.epochs_done = checkpoint["epoch"] + 1
+        self.epochs_done = whole_epochs(checkpoint)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What belongs to the steps of the checkpoint is on the disk before it is."""
+        if trainer.is_global_zero and not self.untouched:
+            self.write_rates()
+            for logger in trainer.loggers:
+                logger.save()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The run is under way; the Trainer is known only now, with `max_epochs` as flags and defaults have it."""
@@ -130,6 +142,17 @@ class History(Callback):
         self.epoch_began = self.since = time.perf_counter()
         self.in_epoch = True
         self.validated = False
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Sequence[torch.Tensor],
+        batch_idx: int,
+    ) -> None:
+        """An epoch in whose middle the run goes on does not start for Lightning."""
+        if not self.in_epoch:
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation scores are this epoch's; what it took is no training."""

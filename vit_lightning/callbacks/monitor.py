@@ -107,6 +107,8 @@ class StepMonitor(Callback):
         """Starts the clock."""
         self.since = time.perf_counter()
 
+    on_train_start = on_train_epoch_start  # a run may go on in the middle of an epoch
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts it again."""
         self.since = time.perf_counter()

@@ -1,20 +1,29 @@
-"""Every process, and a run that goes on, draws random numbers of its own."""
+"""The random numbers of a training step follow from the step alone."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vit_lightning.data.loading import global_seed
 
 
-class ProcessSeeding(Callback):
-    """Reseeds torch where a process's dropout would repeat that of another, or a resumed run's that of its beginning.
+class BatchSeeding(Callback):
+    """Reseeds torch before each batch, with what the run's seed, epoch, batch and process decide.
 
-    Lightning gives every process the same seed. A new run's first process goes on with the numbers that follow those
-    of the weights. Order and augmentation of the images have seeds of their own.
+    A run that goes on in the middle of an epoch then drops out what it would have dropped out, and no process repeats
+    the numbers of another, to which Lightning gives the same seed. Order and augmentation of the images have seeds of
+    their own.
     """
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the weights of a new run were drawn, the same in all processes."""
-        epoch, rank = trainer.current_epoch, trainer.global_rank
-        if epoch or rank:
-            torch.manual_seed(1_000_003 * global_seed() + 1_009 * epoch + rank)
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401  # Lightning's signature
+        batch_idx: int,
+    ) -> None:
+        """Before anything is drawn for it."""
+        key = (global_seed(), trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

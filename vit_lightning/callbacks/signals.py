@@ -29,14 +29,23 @@ class GracefulStop(Callback):
 
         A process that ignores Ctrl-C was started in the background by a shell, where it is meant for something else.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not self.on_main_thread():
             return
-        taken = self.note if trainer.local_rank == 0 else signal.SIG_IGN
+        taken = self.note if self.takes_signals(trainer) else signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, taken)
 
     on_train_start = on_validation_start = on_test_start = on_predict_start = take_over
+
+    def takes_signals(self, trainer: Trainer) -> bool:
+        """Whether this process is one that ends the run."""
+        return trainer.local_rank == 0
+
+    @staticmethod
+    def on_main_thread() -> bool:
+        """Whether signals may be taken here at all."""
+        return threading.current_thread() is threading.main_thread()
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Remembers the first signal."""
@@ -48,7 +57,12 @@ class GracefulStop(Callback):
 
     def stop_if_asked(self, *_: Any, **__: Any) -> None:  # noqa: ANN401  # of four hooks
         """Ends the run where it was asked for."""
-        if self.received is not None:
-            raise KeyboardInterrupt if self.received == signal.SIGINT else SIGTERMException
+        self.end(self.received)
+
+    @staticmethod
+    def end(received: int | None) -> None:
+        """Ends the run by the exception of a signal, if there was one."""
+        if received is not None:
+            raise KeyboardInterrupt if received == signal.SIGINT else SIGTERMException
 
     on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = stop_if_asked

@@ -27,6 +27,12 @@ class EpochBar(RichProgressBar):
         if self.progress is not None:
             self.progress.live.transient = True  # the bar goes away at the end, the printed lines stay
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run may go on in the middle of an epoch, which then does not start for Lightning."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.fit_loop.restarted_mid_epoch:
+            self.on_train_epoch_start(trainer, pl_module)
+
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _get_sigkill_signal
@@ -18,14 +19,15 @@ from vit_lightning.callbacks.finite import StopAtNaN
 from vit_lightning.callbacks.history import EventLog, History
 from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
-from vit_lightning.callbacks.seeding import ProcessSeeding
+from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.callbacks.terminal import print_summary
 from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
-from vit_lightning.commands.resuming import check_resumed, latest_checkpoint
+from vit_lightning.commands.resuming import check_pictures, check_resumed, latest_checkpoint, tell_schedule
 from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
 from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back, run_of
+from vit_lightning.data.loading import progress
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import check_compiler, device_name
 from vit_lightning.progress import log_to
@@ -111,6 +113,10 @@ class Fit(ModelCommand):
                 raise ValueError(f"there is nothing to train: trainer.{option} is 0; give more, or leave it out")
         if trainer.max_epochs == trainer.max_steps == -1 and not trainer.fast_dev_run:
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
+        if not self.options.save_every > 0:
+            raise ValueError(f"--save_every is {self.options.save_every}; expected minutes, more than 0")
+        if self.options.patience is not None and self.options.patience < 1:
+            raise ValueError(f"--patience is {self.options.patience}; expected epochs, 1 at least")
         if self.options.ckpt_path is None:
             self.find_initial_weights()
         super().before_instantiate_classes()
@@ -145,9 +151,14 @@ class Fit(ModelCommand):
             return
         self.datamodule.prepare_data()
         self.datamodule.arrange("fit")
+        if self.options.patience is not None and not self.datamodule.used_split.part("val"):
+            raise ValueError(
+                "--patience waits for a better val/acc, but the split has no validation part; leave it out"
+            )
         if self.resumed is None and self.start is not None:
             self.look_back(self.start)
         if self.resumed is not None:
+            check_pictures(self.resumed, self.datamodule.used_split)
             self.folder = RunFolder(self.resumed.folder, new=False)
         else:
             configs = [Path(str(path)) for path in self.options.config or []]
@@ -190,11 +201,15 @@ class Fit(ModelCommand):
         if self.run_folder is None:
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
-        callbacks: list[Callback] = [StopAtNaN(), self.history, ProcessSeeding()]
+        callbacks: list[Callback] = [StopAtNaN(), self.history, BatchSeeding()]
         callbacks += [TrainingImages(self.run_folder), HeldOutImages(self.run_folder)]
         callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
+        if self.options.model.ema is not None:  # after the pictures, which are of the averaged weights
+            callbacks.append(EMAWeightAveraging(decay=self.options.model.ema))
+        if self.options.patience is not None:
+            callbacks.append(EarlyStopping("val/acc", patience=self.options.patience, mode="max", check_finite=False))
         if self.options.trainer.enable_checkpointing is not False:
-            callbacks += run_checkpoints(self.run_folder / "checkpoints")
+            callbacks += run_checkpoints(self.run_folder / "checkpoints", self.options.save_every)
         return callbacks
 
     def trainer_settings(self) -> dict[str, Any]:
@@ -227,6 +242,8 @@ class Fit(ModelCommand):
             asked[name] = settings[name]
         if changed or self.resumed is not None:
             self.describe()
+        if self.resumed is not None:
+            tell_schedule(self.resumed, self.trainer, self.options.model.lr)
 
     def record_baselines(self) -> None:
         """Computes what the split's score has to beat, for `status.json`."""
@@ -246,7 +263,7 @@ class Fit(ModelCommand):
             return {**status, **told, "data": {**status.get("data", {}), "root": str(split.root)}}
         name = split.root.resolve().name if self.datamodule.source == "folder" else self.datamodule.source
         return {
-            "data": {"name": name, "id": split.data_id, "root": str(split.root)},
+            "data": {"name": name, "id": split.data_id, "root": str(split.root), "bytes": split.bytes()},
             "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
             "ancestors": lineage(self.start) if self.start is not None else [],
             **({"seen": self.seen.record()} if self.seen is not None else {}),
@@ -265,19 +282,32 @@ class Fit(ModelCommand):
             if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
-                epochs = self.trainer.current_epoch
-                log.warning("interrupted after %d whole epochs; what they gave is in %s", epochs, self.run_folder)
-                log.info("to go on: fit --resume %s", self.run_folder.name)
+                log.warning(
+                    "interrupted after %d steps, %d whole epochs", self.trainer.global_step, progress(self.trainer)[0]
+                )
+                self.tell_how_to_go_on()
+            raise
+        except Exception:
+            if self.trainer.is_global_zero and self.run_folder is not None:
+                self.tell_how_to_go_on()
             raise
         finally:
             if self.folder is not None:
                 self.folder.new = False
                 self.close_folder()
         if self.trainer.is_global_zero and self.run_folder is not None:
+            if self.trainer.should_stop and self.options.patience is not None:
+                log.info("stopped early: no better val/acc in %d epochs", self.options.patience)
             best = read_status(self.run_folder / "status.json").get("best")
             words = "" if not best else f"best val/acc {best['val/acc']:.4f} in epoch {best['epoch']}; "
             log.info("%sthe run is in %s", words, self.run_folder)
         return 0
+
+    def tell_how_to_go_on(self) -> None:
+        """Says what takes the run up again, if it has come to a step and left a checkpoint."""
+        assert self.run_folder is not None, "a run without a record cannot go on"
+        if any((self.run_folder / "checkpoints").glob("*.ckpt")):
+            log.info("to go on: fit --resume %s", self.run_folder.name)
 
     def announce(self) -> None:
         """Says what is about to be trained, on what and where."""

@@ -3,6 +3,8 @@
 import argparse
 import json
 import logging
+import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -12,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from vit_lightning.cli_errors import check_configs
-from vit_lightning.commands.line_parser import LineParser
+from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, now, read_status, run_stem, write_status
 
@@ -26,8 +30,8 @@ The same command goes on where it was stopped. All options of fit are taken, too
 def main(arguments: Sequence[str]) -> int:
     """Runs what is missing, and writes the result; gives the exit status."""
     parser = LineParser(prog="cli.py folds", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--folds", type=int, default=5, help="shares of the data that take turns as the test part")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each fold, with the seeds 0, 1, ...")
+    parser.add_argument("--folds", type=whole(2), default=5, help="shares of the data that take turns as the test part")
+    parser.add_argument("--seeds", type=whole(1), default=1, help="trainings of each fold, with the seeds 0, 1, ...")
     parser.add_argument("--run", default=None, help="the result's name; left out, the first config's and -folds")
     parser.add_argument(
         "--keep", type=Path, help="keep config, metrics and predictions of each member here, compressed"
@@ -36,10 +40,6 @@ def main(arguments: Sequence[str]) -> int:
     options, passed_on = parser.parse_known_args(arguments)
     set_up_logging()
     check_configs(passed_on)
-    for name in ("folds", "seeds"):
-        least = 2 if name == "folds" else 1
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name} is {getattr(options, name)}; it has to be at least {least}")
     for word in passed_on:
         if word.partition("=")[0] in ("--data.fold", "--seed_everything", "--resume", "--ckpt_path"):
             raise ValueError(f"{word.partition('=')[0]} is set by folds for each member; leave it out")
@@ -95,6 +95,7 @@ class FoldsResult:
     def run(self) -> int:
         """Trains and tests what is missing, one after another, and writes the result."""
         new, status = not self.folder.exists(), self.begin()
+        lock = self.lock()
         try:
             for number, (member, fold, seed) in enumerate(self.members, start=1):
                 if self.source(member) is None:
@@ -105,6 +106,7 @@ class FoldsResult:
 
                         keep_member(self.logs / member, self.keep / member)
         except BaseException as error:
+            lock.release()
             stopped = isinstance(error, KeyboardInterrupt)
             if new and not any((self.logs / member).exists() for member, *_ in self.members):
                 shutil.rmtree(self.folder)  # a mistaken option, which the same command without it may mend
@@ -116,12 +118,26 @@ class FoldsResult:
         told = {"state": "finished", "ended": now(), "test": scores, "data": metrics["data"]}
         split = {"kind": f"{self.folds} folds", "family": metrics["split"]["family"]}
         write_status(self.folder, status | told | {"split": split})
+        lock.release()
         return 0
 
     @property
     def folder(self) -> Path:
         """Of the result."""
         return self.logs / self.name
+
+    def lock(self) -> FileLock:
+        """Takes the result's lock, by which `runs` tells whether its process is still there.
+
+        Raises:
+            ValueError: Another process has it.
+        """
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise ValueError(f"{self.name} is being made by another process; wait for it, or stop it") from None
+        return lock
 
     def begin(self) -> dict[str, Any]:
         """Makes the result's folder, or finds the one that was begun with the same options.
@@ -144,6 +160,7 @@ class FoldsResult:
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         status = {"state": "running", "kind": "folds", "started": before.get("started", now()), **asked}
+        status |= {"host": platform.node(), "pid": os.getpid()}
         status["members"] = [member for member, *_ in self.members]
         write_status(self.folder, status)
         return status

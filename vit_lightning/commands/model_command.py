@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vit_lightning.arguments import check_number
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
@@ -41,6 +42,22 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
 }
+
+
+#: The Trainer's numbers with the least that each may be, and whether it has to be a whole one.
+TRAINER_NUMBERS = (
+    *((name, -1, True) for name in ("max_epochs", "max_steps", "num_sanity_val_steps")),
+    *((name, 0, True) for name in ("min_epochs", "min_steps", "reload_dataloaders_every_n_epochs")),
+    *((name, 0, True) for name in ("log_every_n_steps",)),
+    *((name, 1, True) for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes")),
+    ("gradient_clip_val", 0, False),
+)
+
+#: The Trainer's options that take a share of all batches, or a number of them.
+TRAINER_SHARES = (
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("overfit_batches", "val_check_interval", "fast_dev_run"),
+)
 
 
 class ModelCommand(LightningCLI):
@@ -106,6 +123,12 @@ class ModelCommand(LightningCLI):
         """The options of this command and of several; the pictures are those that the model wants."""
         parser.add_argument("--help-all", action="store_true", help="Show this help with all options of Lightning's.")
         self.add_options(parser)
+        # A config may hold these whatever it is given to.
+        training = self.name == "fit"
+        text = "Minutes between two saves of last.ckpt within an epoch: what a power cut may cost."
+        parser.add_argument("--save_every", type=float, default=5.0, help=text if training else argparse.SUPPRESS)
+        text = "Stop early after so many epochs without a better val/acc; left out, all epochs are done."
+        parser.add_argument("--patience", type=int, default=None, help=text if training else argparse.SUPPRESS)
         for name in LINKED:
             parser.link_arguments(f"model.{name}", f"data.{name}")
 
@@ -235,12 +258,14 @@ class ModelCommand(LightningCLI):
             precision = told or fitting_precision(asked.accelerator)
             settings["precision"] = self.options.trainer.precision = os.environ[PRECISION_VARIABLE] = precision
         settings["plugins"] = [*(plugin for plugin in plugins if plugin is not None), AtomicCheckpointIO()]
-        callbacks: list[Callback] = [GracefulStop()]
+        callbacks = self.own_callbacks()
+        if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+            callbacks.insert(0, GracefulStop())
         if not is_terminal():
             settings["enable_progress_bar"] = False
         elif asked.enable_progress_bar is not False:
-            callbacks.append(EpochBar())
-        self.trainer_defaults["callbacks"] = [*callbacks, *self.own_callbacks()]
+            callbacks.insert(0, EpochBar())
+        self.trainer_defaults["callbacks"] = callbacks
         try:
             trainer = super().instantiate_trainer(**settings | self.trainer_settings(), **kwargs)
         except TypeError as error:  # how Lightning refuses values of a wrong type
@@ -262,9 +287,17 @@ def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespa
         ValueError: The option and what it may be.
     """
     check_accelerator(asked.accelerator)
-    for option, least in (("accumulate_grad_batches", 1), ("check_val_every_n_epoch", 1), ("gradient_clip_val", 0)):
-        if (asked[option] if asked[option] is not None else least) < least:
-            raise ValueError(f"trainer.{option} is {asked[option]}; it has to be at least {least}")
+    for option, least, whole in TRAINER_NUMBERS:
+        most = 2**31 - 1 if whole else 1e30
+        check_number(f"trainer.{option}", asked[option], least=least, most=most, whole=whole, optional=True)
+    for option in TRAINER_SHARES:
+        value, least = asked[option], int(option == "val_check_interval")
+        if isinstance(value, float):
+            check_number(f"trainer.{option}", value, least=0, most=1)
+        elif isinstance(value, int) and not isinstance(value, bool):  # of batches
+            check_number(f"trainer.{option}", value, least=least, most=2**31 - 1, whole=True)
+    if isinstance(asked.devices, int) and asked.accelerator == "cpu":  # a process each: thousands are a machine's end
+        check_number("trainer.devices", asked.devices, least=1, most=max(8, os.cpu_count() or 1), whole=True)
     if asked.gradient_clip_algorithm not in (None, "norm"):
         raise ValueError(f"trainer.gradient_clip_algorithm is {asked.gradient_clip_algorithm}; expected norm")
 
@@ -291,6 +324,12 @@ def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
         raise
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ValueError(
+            "a loader process died, which mostly is for want of memory; ask for fewer, as --data.num_workers 0"
+        ) from error
 
 
 def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace

@@ -1,10 +1,13 @@
-"""Going on with a run: from which checkpoint, and with what it has to be as it was."""
+"""Going on with a run: from which checkpoint, and what has to be as it was."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from vit_lightning.checkpoint import marked_arguments, read_checkpoint
+from lightning.pytorch import Trainer
+
+from vit_lightning.checkpoint import marked_arguments, read_checkpoint, whole_epochs
+from vit_lightning.data.splitting import Split
 from vit_lightning.models.layers import FROM_START
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import Run
@@ -16,18 +19,20 @@ SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", 
 
 
 def latest_checkpoint(run: Run) -> Path | None:
-    """The later of a run's two checkpoints, with a word where epochs come once more; None where it has none yet.
+    """The latest of a run's checkpoints, with a word where epochs come once more; None where it has none yet.
+
+    Lightning's own of a SLURM job that is to be queued again, `hpc_ckpt_N.ckpt`, lies beside the folder of the others.
 
     Raises:
         ValueError: None of them can be read.
     """
     folder = run.folder / "checkpoints"
-    epochs: dict[Path, tuple[int, int]] = {}  # steps and whole epochs of each that can be read
-    for path in (folder / "last.ckpt", folder / "best.ckpt"):
+    epochs: dict[Path, tuple[int, int]] = {}  # whole epochs and steps of each that can be read
+    for path in (folder / "last.ckpt", folder / "best.ckpt", *run.folder.glob("hpc_ckpt_*.ckpt")):
         try:
             if path.is_file():
                 checkpoint = read_checkpoint(path)
-                epochs[path] = checkpoint["global_step"], checkpoint["epoch"] + 1
+                epochs[path] = whole_epochs(checkpoint), checkpoint["global_step"]
         except ValueError as error:
             log.warning("%s", error)
     if not epochs:
@@ -38,7 +43,7 @@ def latest_checkpoint(run: Run) -> Path | None:
         log.warning("run %s has no checkpoint yet: it starts from the beginning", run.name)
         return None
     latest = max(epochs, key=lambda path: epochs[path])  # after a kill between the two, best is the later one
-    done, told = epochs[latest][1], run.status.get("epochs", 0)
+    done, told = epochs[latest][0], run.status.get("epochs", 0)
     if folder / "last.ckpt" not in epochs:
         again = f"; epochs {done + 1} to {told} come once more" if isinstance(told, int) and told > done else ""
         log.warning("last.ckpt is gone or damaged: going on from %s after epoch %d%s", latest.name, done, again)
@@ -48,6 +53,8 @@ def latest_checkpoint(run: Run) -> Path | None:
 def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ANN401  # jsonargparse's Namespace
     """Refuses to go on where nothing is left to do, or on another split: its score would be of seen images.
 
+    In the middle of an epoch the batches have to stay as they are, too.
+
     Args:
         run: Its name, for messages.
         options: The parsed ones.
@@ -56,18 +63,24 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
     Raises:
         ValueError: It cannot go on like that.
     """
-    trainer, epochs = options.trainer, checkpoint["epoch"] + 1
+    trainer, epochs = options.trainer, whole_epochs(checkpoint)
     for limit, done in (("max_epochs", epochs), ("max_steps", checkpoint["global_step"])):
         if done >= (trainer[limit] or -1) > 0:
             raise ValueError(f"run {run} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
     model = checkpoint["hyper_parameters"]
     for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
-        if fixed and options.model[option] != model[option]:
+        before = model.get(option)  # of an older version, that did without
+        if fixed and options.model[option] != before:
             raise ValueError(
-                f"run {run} began with model.{option} {model[option]}, which cannot be changed while it goes on; "
+                f"run {run} began with model.{option} {before}, which cannot be changed while it goes on; "
                 "leave it out, or start a new run"
             )
     data = checkpoint["datamodule_hyper_parameters"]
+    if checkpoint.get("ImageDataModule", {}).get("batches") and options.data.batch_size != data["batch_size"]:
+        raise ValueError(
+            f"run {run} was stopped within an epoch, whose batches have to stay as they are: data.batch_size is "
+            f"{options.data.batch_size} (was: {data['batch_size']}); leave it out"
+        )
     changed = [
         f"data.{option} {options.data[option]} (was: {data.get(option)})"
         for option in SPLITTING
@@ -78,6 +91,32 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
             f"run {run} goes on with its own split, but {', '.join(changed)} was asked for; start a new run with "
             "--ckpt_path if it should learn from other images"
         )
+
+
+def check_pictures(run: Run, split: Split) -> None:
+    """Refuses to go on with other pictures under the same names.
+
+    Raises:
+        ValueError: The files have not the size together that they had when the run began.
+    """
+    before, now = (run.status.get("data") or {}).get("bytes"), split.bytes()
+    if before not in (None, now):  # older runs do not say
+        raise ValueError(
+            f"the {len(split.samples)} pictures of run {run.name} in {split.root} have changed: {now} bytes in all, "
+            f"{before} when it began; put the old ones back, or start a new run with --ckpt_path"
+        )
+
+
+def tell_schedule(run: Run, trainer: Trainer, lr: float) -> None:
+    """Says how the learning rate goes on where the run gets another end than was planned."""
+    planned, end, step = run.status.get("max_epochs"), trainer.max_epochs, trainer.global_step
+    if planned in (None, end):
+        return
+    schedule: Any = trainer.lr_scheduler_configs[0].scheduler
+    log.info(
+        "the cosine now ends with epoch %s (planned: %s); the learning rate follows it, with %.2g in step %d",
+        *(end, planned, lr * schedule.lr_lambdas[0](step), step),
+    )
 
 
 def absolute(split: object) -> object:

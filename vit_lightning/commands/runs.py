@@ -1,30 +1,41 @@
-"""`runs`: lists the runs, shows one, or compares two. No torch in here: listing is quick."""
+"""`runs`: lists the runs, shows one, compares two, or makes room. No torch in here: listing is quick."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
+from argparse import SUPPRESS, Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vit_lightning.commands.line_parser import LineParser
-from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, find_runs
+from vit_lightning.commands.line_parser import LineParser, whole
+from vit_lightning.commands.runs_pruning import add_prune_options, prune
+from vit_lightning.commands.runs_table import (
+    SORTS,
+    add_filters,
+    bytes_in_words,
+    chosen,
+    duration,
+    print_table,
+    record,
+    size_of,
+    test_words,
+    write_json,
+)
+from vit_lightning.progress import legible
+from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, find_runs, finite
 
 if TYPE_CHECKING:
     from vit_lightning.evaluation.compare import Comparison
 
-
-#: Marks of the table, and what they mean.
-LEAKS, UNRANKED = "*", "?"
-FOOTNOTES = {
-    LEAKS: "the split leaks: held-out images repeat in training or are told by their numbers; scores measure memory",
-    UNRANKED: "not ranked: a run that the weights started from was trained on these images, or may have been",
-}
+#: Of `config.yaml`, what says where a run was made rather than how.
+PLACES = ("data.root", "data.cache_dir", "trainer.default_root_dir")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`runs`, `runs show RUN` and `runs compare RUN RUN`.
+    """`runs`, `runs show RUN`, `runs compare RUN RUN` and `runs prune`.
 
     Returns:
         The exit status.
@@ -33,120 +44,162 @@ def main(arguments: Sequence[str]) -> int:
         ValueError: Words that are no options of it.
         FileNotFoundError: There is no such run.
     """
-    parser = LineParser(prog="cli.py runs", description="List the runs, show one of them, or compare two.")
-    parser.add_argument(
-        "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="show RUN | compare RUN RUN")
-    show = commands.add_parser("show", help="what one run did")
-    show.add_argument("run", metavar="RUN", help="a run's name or folder")
-    compare = commands.add_parser("compare", help="whether two runs that were tested really differ")
-    text = "a run's name or folder; of folds, any of them: those with the same config are taken together"
-    compare.add_argument("runs", metavar="RUN", nargs=2, help=text)
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     if options.command == "show":
-        show_run(options.run, options.logdir)
+        show_run(options.run, options.logdir, as_json=options.json)
     elif options.command == "compare":
         from vit_lightning.evaluation.compare import compare_runs  # numpy
 
-        print_comparison(compare_runs(options.runs[0], options.runs[1], options.logdir))
+        first, second = options.runs
+        found = compare_runs(first, second, options.logdir)
+        settings = changed_settings(find_run(first, options.logdir), find_run(second, options.logdir))
+        if options.json:
+            write_json(comparison_record(found, settings))
+        else:
+            print_comparison(found, settings)
+    elif options.command == "prune":
+        return prune(options)
     else:
-        print_runs(options.logdir)
+        list_runs(options)
     return 0
 
 
-def print_runs(logs: Path) -> None:
-    """Prints all runs as a table with a section for each data set and split, the best validation accuracy first."""
-    runs = find_runs(logs)
-    if not runs:
-        print(f"no run in {logs} yet; start one: python cli.py fit --config configs/demo.yaml")
-        return
-    width = shutil.get_terminal_size().columns
-    groups: dict[tuple[str | None, str | None], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.comparable, []).append(run)
-    # rich takes a second for 1,000 rows.
-    sizes = [max(len(run.state) for run in runs), 7, 7, 6, 11]
-    room = max(8, width - sum(sizes) - 2 * len(sizes))
-    sizes.insert(0, min(room, max(len(run.name) for run in runs)))
-    print(table_row(("run", "state", "epochs", "val ", "test", "started"), sizes)[0])
-    for group in groups.values():
-        print("", *textwrap.wrap(section_title(group), width), sep="\n")
-        # Runs that cannot be ranked come last.
-        for run in sorted(group, key=lambda run: (run.unranked, 1.0 if run.best_acc is None else -run.best_acc)):
-            print(*table_row(cells_of(run), sizes), sep="\n")
-    notes = {LEAKS: any(run.leaks for run in runs), UNRANKED: any(run.unranked for run in runs)}
-    for mark, found in notes.items():
-        if found:
-            print("", *textwrap.wrap(f"{mark} {FOOTNOTES[mark]}", width, subsequent_indent="  "), sep="\n")
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The options.
+
+    Raises:
+        ValueError: Words that are none.
+    """
+    text = "List the runs, show one of them, compare two, or make room."
+    parser = LineParser(prog="cli.py runs", description=text, allow_abbrev=False)
+    parser.add_argument(
+        "--logdir", type=Path, default=Path(LOG_FOLDER), help="the folder of runs (default: %(default)s)"
+    )
+    add_filters(parser)
+    text = "order within a section: val (the default), test, started, time or name"
+    parser.add_argument("--sort", choices=SORTS, default="val", metavar="COLUMN", help=text)
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="rows of a section at most")
+    parser.add_argument("--wide", action="store_true", help="all columns, however wide the terminal is")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    commands = parser.add_subparsers(dest="command", metavar="show RUN | compare RUN RUN | prune")
+    show = commands.add_parser("show", help="what one run did", allow_abbrev=False)
+    show.add_argument("run", metavar="RUN", help="a run's name or folder")
+    compare = commands.add_parser("compare", help="whether two tested runs really differ", allow_abbrev=False)
+    text = "a run's name or folder; of folds, any of them: those with the same config are taken together"
+    compare.add_argument("runs", metavar="RUN", nargs=2, help=text)
+    for command in (show, compare):
+        command.add_argument("--json", action="store_true", default=SUPPRESS, help="as JSON")
+    pruning = commands.add_parser("prune", help="make room: what would go, and with --yes goes", allow_abbrev=False)
+    add_prune_options(pruning)
+    for command in (show, compare, pruning):
+        command.add_argument("--logdir", type=Path, default=SUPPRESS, help="the folder of runs")
+    return parser.parse_args(arguments)
 
 
-def section_title(runs: Sequence[Run]) -> str:
-    """What the runs of a section share: data, kind of split with its identity, and how many images each part has."""
-    first = next((run for run in runs if not run.is_folds), runs[0])
-    data, split = (first.status.get(name) or {} for name in ("data", "split"))
-    family = split.get("family") or split.get("id")
-    if not data and not split:
-        return "data and split not known yet" if first.state == "running" else "data and split not known"
-    title = f"{data.get('name', 'data not known')}, {split.get('kind', 'split not known')}"
-    title += f" {str(family)[:6]}" if family else ""
-    title += f" {LEAKS}" if any(run.leaks for run in runs) else ""
-    if len({(run.status.get("split") or {}).get("id") for run in runs}) > 1:
-        return f"{title}: several folds"
-    parts = [f"{part} {split[part]:,}" for part in ("train", "val", "test") if isinstance(split.get(part), int)]
-    return title + (f": {', '.join(parts)}" if parts else "")
+def list_runs(options: Namespace) -> None:
+    """Prints the runs that were asked for."""
+    runs = find_runs(options.logdir)
+    found = chosen(runs, options)
+    if options.json:
+        ordered = sorted(found, key=SORTS[options.sort])[: options.limit]
+        write_json([record(run) for run in ordered])
+    elif not runs:
+        print(f"no run in {options.logdir} yet; start one: python cli.py fit --config configs/demo.yaml")
+    elif not found:
+        print(f"none of the {len(runs)} runs in {options.logdir} is such a one; `runs` without options lists them")
+    else:
+        print_table(found, sort=options.sort, limit=options.limit, wide=options.wide)
 
 
-def cells_of(run: Run) -> tuple[str, ...]:
-    """The cells of a run's row."""
-    val = "" if run.best_acc is None else f"{run.best_acc:.4f}{UNRANKED if run.unranked else ' '}"
-    test = run.test_acc
-    epochs = "" if run.is_folds else f"{run.status.get('epochs', 0)}/{run.status.get('max_epochs', '?')}"
-    started = str(run.status.get("started", ""))[5:16].replace("T", " ")
-    return run.name, run.state, epochs, val, "" if test is None else f"{test:.4f}", started
-
-
-def table_row(cells: Sequence[str], sizes: Sequence[int]) -> list[str]:
-    """The lines of a row: names and states to the left, what are numbers to the right; a long name is folded."""
-    name, *rest = cells
-    first, *more = [name[start : start + sizes[0]] for start in range(0, len(name), sizes[0])]
-    words = [first.ljust(sizes[0]), rest[0].ljust(sizes[1])]
-    words += [cell.rjust(size) for cell, size in zip(rest[1:], sizes[2:], strict=True)]
-    return ["  ".join(words).rstrip(), *more]
-
-
-def show_run(run: str, logs: Path) -> None:
-    """Prints what one run's `status.json` says, a line a fact.
+def show_run(run: str, logs: Path, *, as_json: bool = False) -> None:
+    """Prints what one run's `status.json` says, a line a fact, and what its folder holds beside.
 
     Raises:
         FileNotFoundError: There is no such run.
     """
-    from rich import get_console
-
     if run == "best":
         run = str(find_checkpoint(run, logs)[0])
     found = find_run(run, logs)
     if not found.status:
         raise FileNotFoundError(f"{found.folder} is no run: it has no status.json that can be read; `runs` lists them")
-    get_console().print(str(found.folder), soft_wrap=True, highlight=False, markup=False)
-    for key, value in found.status.items():
-        text = ", ".join(f"{name} {entry}" for name, entry in value.items()) if isinstance(value, dict) else value
-        get_console().print(f"  {key:<11} {text}", soft_wrap=True, highlight=False, markup=False)
+    if as_json:
+        write_json(
+            record(found) | {"status": found.status, "config": found.config(), "metrics": found.metrics() or None}
+        )
+        return
+    print(legible(str(found.folder)))
+    facts = list(facts_of(found))
+    indent = max(len(key) for key, _ in facts) + 4
+    for key, text in facts:
+        line = f"  {key:<{indent - 2}}{legible(text)}".rstrip()
+        width = max(indent + 20, shutil.get_terminal_size().columns)
+        print(
+            textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+        )
 
 
-def print_comparison(found: Comparison) -> None:
+def facts_of(run: Run) -> Iterator[tuple[str, str]]:
+    """Name and text of each fact of a run."""
+    for key, value in run.status.items():
+        yield legible(key), in_words(key, value, run)
+    if run.test_acc is not None:
+        yield "tested", f"acc {test_words(run).strip()} (95 % interval)"
+    kept = sorted((run.folder / "checkpoints").glob("*.ckpt"))
+    if kept:
+        yield "checkpoints", ", ".join(f"{path.name} {bytes_in_words(path.lstat().st_size)}" for path in kept)
+    yield "disk", bytes_in_words(size_of(run.folder))
+
+
+def in_words(key: str, value: Any, run: Run) -> str:  # noqa: ANN401  # anything that JSON holds
+    """A fact of a status as one reads it."""
+    if key == "state":
+        where = f", as its status says, on {run.elsewhere}" if run.elsewhere else ""
+        return run.state + (" (its process is gone)" if run.state != value else where)
+    if key == "seconds" and finite(value) is not None:
+        return f"{value:g} ({duration(finite(value))})"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {entry}" for name, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(each.get("run", each)) if isinstance(each, dict) else str(each) for each in value)
+    return str(value)
+
+
+# Comparing
+
+
+def changed_settings(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two runs' configs differ, places on a machine left out."""
+    first, second = (flat(run.config()) for run in (one, other))
+    names = [name for name in {**first, **second} if name not in PLACES]
+    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+
+
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """A config's settings by their whole names, as `model.depth`."""
+    found: dict[str, Any] = {}
+    for section, settings in config.items():
+        if isinstance(settings, dict):
+            found |= {f"{section}.{name}": value for name, value in settings.items()}
+        else:
+            found[str(section)] = settings
+    return found
+
+
+def comparison_record(found: Comparison, settings: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """A comparison for `--json`."""
+    paired = None if found.paired is None else found.paired._asdict()
+    told = asdict(found) | {"paired": paired, "real": found.real, "power": found.power}
+    return told | {"settings": settings}
+
+
+def print_comparison(found: Comparison, settings: dict[str, tuple[Any, Any]]) -> None:
     """Prints it: the two scores, their difference with its interval, and in words whether it is real."""
-    from rich import get_console
-
-    def show(text: str) -> None:
-        get_console().print(text, soft_wrap=True, highlight=False, markup=False)
-
     grouped = "images, each by itself" if found.groups == found.images else f"images in {found.groups} groups"
-    show(f"{found.images} {grouped}, scored by both")
+    lines = [f"{found.images} {grouped}, scored by both"]
     for name, accuracy, f1 in zip(found.names, found.accuracy, found.macro_f1, strict=True):
-        show(f"  acc {accuracy:.4f}  macro-F1 {f1:.4f}  {name}")
-    for warning in found.warnings:
-        show(warning)
+        lines.append(f"  acc {accuracy:.4f}  macro-F1 {f1:.4f}  {name}")
+    lines += [f"  {name}: {before} and {after}" for name, (before, after) in settings.items()]
+    lines += found.warnings
     scores = (
         ("acc", found.accuracy, found.accuracy_difference, found.p),
         ("macro-F1", found.macro_f1, found.macro_f1_difference, None),
@@ -155,12 +208,13 @@ def print_comparison(found: Comparison) -> None:
         line = f"{score} {after - before:+.4f}"
         if interval is not None:
             line += f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
-        show(line + (f", p {p:.3f}" if p is not None else ""))
+        lines.append(line + (f", p {p:.3f}" if p is not None else ""))
     if found.accuracy_difference is None:
-        show("nearly all images are of one group: whether the difference is real cannot be said")
+        lines.append("nearly all images are of one group: whether the difference is real cannot be said")
     elif found.real:
-        show(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
+        lines.append(f"the difference is real: {found.names[int(found.accuracy[1] > found.accuracy[0])]} is better")
     else:
-        show("the difference may be chance")
+        lines.append("the difference may be chance")
     if found.power is not None:
-        show(found.power)
+        lines.append(found.power)
+    print(*map(legible, lines), sep="\n")

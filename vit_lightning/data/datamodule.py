@@ -1,7 +1,7 @@
 """The LightningDataModule: one source of images, one split, loaders for every stage."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import platformdirs
 from lightning.pytorch import LightningDataModule
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from vit_lightning.arguments import both_sides, check_choice, check_number
 from vit_lightning.data.frames import Cache, Frames, find_frames
 from vit_lightning.data.loading import (
     Item,
@@ -17,11 +18,12 @@ from vit_lightning.data.loading import (
     build_loader,
     default_workers,
     global_seed,
+    progress,
 )
 from vit_lightning.data.scan import scan_pictures
 from vit_lightning.data.sources import Source, locate
 from vit_lightning.data.splits import Fold
-from vit_lightning.data.splitting import Split, SplitSettings, check_least, check_parts, list_images, make_split
+from vit_lightning.data.splitting import Split, SplitSettings, check_parts, list_images, make_split
 from vit_lightning.data.transforms import Augment, frame_size, normalise, train_transform
 
 
@@ -87,14 +89,16 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_least("batch_size", batch_size, 1)
-        check_least("num_workers", num_workers, 0)
+        check_number("data.batch_size", batch_size, least=1, most=2**24, whole=True)
+        check_number("data.num_workers", num_workers, least=0, most=256, whole=True, optional=True)
+        for name, choice, known in (("source", source, Source), ("augment", augment, Augment)):
+            check_choice(f"data.{name}", choice, get_args(known))
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels is {in_channels}; pictures are given as 3 (colour) or 1 (grey)")
         self.save_hyperparameters()
         self.source: Source = "folder" if root is not None else source
         self.root = Path(root).expanduser() if root is not None else None
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+        self.image_size = both_sides("data.image_size", image_size)
         self.in_channels = in_channels
         #: What decides the split; who wants it otherwise, as a run that goes on does, puts other ones here in time.
         self.settings = SplitSettings(
@@ -119,7 +123,8 @@ class ImageDataModule(LightningDataModule):
         self.frames: dict[str, Frames] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
-        self.first_epoch = 0
+        #: The epoch with which training begins, and how many of its batches are done.
+        self.first_epoch, self.first_batch = 0, 0
 
     @property
     def used_split(self) -> Split:
@@ -188,7 +193,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Shuffled, augmented batches."""
         transform = train_transform(self.image_size, self.augment)
-        return self.loader(self.labelled("train", transform), shuffle_from=self.first_epoch)
+        return self.loader(self.labelled("train", transform), shuffle_from=(self.first_epoch, self.first_batch))
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[DataLoader[tuple[Tensor, int]]]:
         """Every validation image once; no loader where the split has no validation part."""
@@ -235,12 +240,13 @@ class ImageDataModule(LightningDataModule):
         return [images, *batch[1:]]
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps: the epoch to go on with."""
-        return {"epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+        """What a checkpoint keeps: the epoch to go on with, and how many of its batches are done."""
+        epoch, batches = progress(self.trainer) if self.trainer else (0, 0)
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on with that epoch's order."""
-        self.first_epoch = state_dict["epoch"]
+        """Goes on with that epoch's order, from that batch on."""
+        self.first_epoch, self.first_batch = state_dict["epoch"], state_dict.get("batches", 0)
 
     def device_batch_size(self, devices: int) -> int:
         """What a device takes of `batch_size`: a config gives the same steps on however many devices.
@@ -259,8 +265,8 @@ class ImageDataModule(LightningDataModule):
                 raise ValueError(f"{part} has {images} images, fewer than the {devices} devices; use fewer")
         return self.batch_size // devices
 
-    def loader(self, dataset: Dataset[Item], *, shuffle_from: int | None = None) -> DataLoader[Item]:
-        """A loader of this device's share of a data set, in order or shuffled from an epoch on."""
+    def loader(self, dataset: Dataset[Item], *, shuffle_from: tuple[int, int] | None = None) -> DataLoader[Item]:
+        """A loader of this device's share of a data set, in order or shuffled from an epoch and its batch on."""
         devices = self.trainer.world_size if self.trainer else 1
         batch_size = self.device_batch_size(devices)
         workers = self.num_workers

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
+from lightning.pytorch import Trainer
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -85,15 +86,22 @@ class Prediction(TypedDict):
 class EpochSampler(DistributedSampler[Any]):
     """Epoch and index of this device's share of the images, in an order that seed and epoch decide.
 
+    Of the epoch in which a run goes on, `had` says how many of the share were trained on already: they are left out.
+    Its length stays the whole share's, by which Lightning counts.
+
     The epoch travels with each index, since loader processes that live on through all epochs have a copy of the data
     set: they would not hear of an epoch that is set in this process.
     """
 
+    #: The epoch that goes on, and how many images of the share it has had.
+    had: tuple[int, int] = (0, 0)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch  # Lightning may set the next one while this one is under way
+        had = self.had[1] if epoch == self.had[0] else 0
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset)).tolist()  # type: ignore[arg-type]  # ours have a length
         order += order[: self.total_size - len(order)]  # every device has as many
-        return ((epoch, index) for index in order[self.rank :: self.num_replicas])
+        return ((epoch, index) for index in order[self.rank :: self.num_replicas][had:])
 
 
 @contextmanager
@@ -115,7 +123,7 @@ def build_loader(
     workers: int,
     devices: int = 1,
     rank: int = 0,
-    shuffle_from: int | None = None,
+    shuffle_from: tuple[int, int] | None = None,
 ) -> DataLoader[Item]:
     """A loader of one device's share of the images; what is not shuffled comes exactly once over all devices.
 
@@ -128,13 +136,16 @@ def build_loader(
         workers: Loader processes; 0 loads in this one.
         devices: How many share the images.
         rank: Which of them this is.
-        shuffle_from: Shuffle anew in every epoch, of which this is the first; left out, the images keep their order.
+        shuffle_from: Shuffle anew in every epoch, from this one on, of which so many batches are done; left out, the
+            images keep their order.
     """
     sampler: DistributedSampler[Any] | None = None
     if shuffle_from is not None:
         sampler = EpochSampler(dataset, num_replicas=devices, rank=rank, shuffle=True, seed=global_seed())
         # Lightning sets the epoch too, but in a resumed run only after its first order was taken: epoch 0's once more.
-        sampler.set_epoch(shuffle_from)
+        epoch, batches = shuffle_from
+        sampler.set_epoch(epoch)
+        sampler.had = epoch, batches * batch_size
     elif devices > 1:
         sampler = UnrepeatedDistributedSampler(dataset, num_replicas=devices, rank=rank, shuffle=False)
     return DataLoader(
@@ -160,6 +171,13 @@ def start_worker(worker: int) -> None:
     """Seeds a loader process as Lightning would, and leaves Ctrl-C, which reaches all processes, to the main one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pl_worker_init_function(worker)
+
+
+def progress(trainer: Trainer) -> tuple[int, int]:
+    """How many whole epochs a training has done, and how many batches of the next one."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    return epochs.processed, batches.processed if epochs.processed < epochs.started else 0
 
 
 def global_seed() -> int:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from vit_lightning.arguments import check_choice, check_number
 from vit_lightning.data.frames import Cache
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
 from vit_lightning.data.near_duplicates import Thumbnails, distances, duplicate_groups, read_thumbnails
@@ -28,6 +29,9 @@ from vit_lightning.data.splits import (
 )
 
 log = logging.getLogger(__name__)
+
+#: Frame numbers, and so all that is counted in them, have at most 18 digits.
+MOST = 10**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +58,22 @@ class SplitSettings:
     def __post_init__(self) -> None:
         for name in ("val_fraction", "test_fraction"):
             fraction = getattr(self, name)
-            if not 0.0 <= fraction < 1.0:
-                raise ValueError(f"data.{name} is {fraction}; a share lies in [0, 1)")
+            check_number(f"data.{name}", fraction, least=0, below=1)
         if self.val_fraction + self.test_fraction >= 1.0:
             raise ValueError(
                 f"data.val_fraction {self.val_fraction} and data.test_fraction {self.test_fraction} leave nothing to "
                 "train on"
             )
-        check_least("block_length", self.block_length, 1)
-        check_least("guard", self.guard, 0)
-        check_least("subset", self.subset, 1)
+        for name, least in (("block_length", 1), ("guard", 0), ("subset", 1), ("seed", 0)):
+            optional = name == "subset"
+            check_number(f"data.{name}", getattr(self, name), least=least, most=MOST, whole=True, optional=optional)
+        check_choice("data.on_error", self.on_error, ("raise", "skip"))
+        check_choice("data.cache", self.cache, get_args(Cache))
         if (self.group_by is not None) != (self.split == "groups") and not str(self.split).endswith(".csv"):
             raise ValueError(
                 f"data.split is {self.split or 'left out'} and data.group_by {self.group_by or 'left out'}; split "
                 "groups goes with a group_by: folder, duplicates, FILE.csv or a regular expression"
             )
-
-
-def check_least(name: str, value: int | None, least: int) -> None:
-    """Refuses an argument below its least value."""
-    if value is not None and value < least:
-        raise ValueError(f"data.{name} is {value}; it has to be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,10 @@ class Split:
     def id(self) -> str:
         """Twelve hexadecimal digits that two equal splits share."""
         return digest(f"{sample.path}\t{sample.label}\t{sample.split}" for sample in self.samples)
+
+    def bytes(self) -> int:
+        """The size of all files that are used."""
+        return sum((self.root / sample.path).stat().st_size for sample in self.samples)
 
     @property
     def family(self) -> str:

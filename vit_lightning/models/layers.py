@@ -1,16 +1,23 @@
 """What the Vision Transformer is built with that is not of its paper: dropouts, resampling, and checks of arguments."""
 
+import math
+import os
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vit_lightning.arguments import both_sides, check_number, shown
+
 #: Marks an argument of a network that its weights do not depend on: it may change while they stay.
 FREE = "free of the weights"
 
 #: Marks an argument of training that cannot change while a run goes on; the others can.
 FROM_START = "for the whole run"
+
+#: The largest size of anything: numbers far beyond it take hours to find that out.
+LARGEST = 2**20
 
 #: A share of what is dropped in training, in [0, 1).
 Rate = Annotated[float, FREE]
@@ -81,18 +88,13 @@ def resample_positions(positions: Tensor, grid: tuple[int, int], new_grid: tuple
     return torch.cat([positions[:, :extra], patches.flatten(2).transpose(1, 2)], dim=1)
 
 
-def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Both sides in pixels, of a size that is one number where the image is square."""
-    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-
-
 def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches.
 
     Raises:
         ValueError: A side of the image is no multiple of the patch's.
     """
-    height, width = height_and_width(image_size)
+    height, width = both_sides("image_size", image_size)
     for name, side in (("height", height), ("width", width)):
         if side % patch_size:
             nearest = max(1, round(side / patch_size)) * patch_size
@@ -102,36 +104,43 @@ def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int,
     return height // patch_size, width // patch_size
 
 
-def check_sizes(sizes: dict[str, int]) -> None:
-    """Refuses sizes below 1.
+def check_sizes(**sizes: object) -> None:
+    """Refuses what is no whole number from 1 to `LARGEST`.
 
     Raises:
         ValueError: The message names the first one.
     """
     for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it has to be at least 1")
+        check_number(name, value, least=1, most=LARGEST, whole=True)
 
 
-def check_rates(**rates: float) -> None:
+def check_rates(**rates: object) -> None:
     """Refuses rates outside of [0, 1).
 
     Raises:
         ValueError: The message names the first one.
     """
     for name, rate in rates.items():
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"{name} is {rate}; a rate lies in [0, 1)")
+        check_number(name, rate, least=0, below=1)
 
 
-def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:
-    """Refuses what is not one of the known choices.
+def check_memory(weights: float, sizes: dict[str, object]) -> None:
+    """Refuses a network whose weights alone, four bytes each, are more than this machine's memory.
+
+    Args:
+        weights: How many, roughly.
+        sizes: The arguments that they follow from, for the message.
 
     Raises:
-        ValueError: The message lists them.
+        ValueError: It names all of them.
     """
-    if choice not in known:
-        raise ValueError(f"{name} is {choice!r}; choose {' or '.join(map(repr, known))}")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    if 4 * weights > memory:
+        words = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"{words} make a network of {weights:.1e} weights, more than the {memory / 1e9:.0f} GB of this machine's "
+            "memory hold; choose smaller ones"
+        )
 
 
 def name_classes(class_names: list[str] | None, num_classes: int | None) -> list[str]:
@@ -142,6 +151,13 @@ def name_classes(class_names: list[str] | None, num_classes: int | None) -> list
     """
     if class_names is None and num_classes is None:
         raise ValueError("the model needs its classes: give model.class_names or model.num_classes")
+    check_number("num_classes", num_classes, least=1, most=LARGEST, whole=True, optional=True)
+    if class_names is not None:
+        plain = isinstance(class_names, list | tuple) and all(isinstance(name, str) and name for name in class_names)
+        if not plain or not class_names or len(set(class_names)) < len(class_names):
+            raise ValueError(
+                f"class_names is {shown(class_names)}; expected a list of names that differ, as in [cat,dog]"
+            )
     names = [str(index) for index in range(num_classes or 0)] if class_names is None else class_names
     if num_classes is not None and num_classes != len(names):
         raise ValueError(

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vit_lightning.arguments import both_sides, check_choice, check_number
 from vit_lightning.models.layers import (
     FREE,
+    LARGEST,
     Dropout,
     DropPath,
     Rate,
-    check_choice,
+    check_memory,
     check_rates,
     check_sizes,
-    height_and_width,
     patch_grid,
 )
 
@@ -176,19 +177,22 @@ class VisionTransformer(nn.Module):
         init: Annotated[Literal["vit", "article"], FREE] = "vit",
     ) -> None:
         super().__init__()
-        height, width = height_and_width(image_size)
-        check_sizes({"num_classes": num_classes, "image height": height, "image width": width})
-        check_sizes({"patch_size": patch_size, "in_channels": in_channels, "dim": dim, "depth": depth, "heads": heads})
+        height, width = both_sides("image_size", image_size)
+        sizes = {"patch_size": patch_size, "in_channels": in_channels, "dim": dim, "depth": depth, "heads": heads}
+        check_sizes(num_classes=num_classes, **sizes)
         check_rates(dropout=dropout, attention_dropout=attention_dropout, mlp_dropout=mlp_dropout, drop_path=drop_path)
         check_choice("pool", pool, ("cls", "gap"))
         check_choice("init", init, ("vit", "article"))
-        if not 1 <= dim * mlp_ratio < math.inf:
+        check_number("mlp_ratio", mlp_ratio, least=0, most=LARGEST)
+        if dim * mlp_ratio < 1:
             raise ValueError(f"mlp_ratio {mlp_ratio} leaves dim {dim} no hidden unit; it has to be at least 1 / dim")
 
         self.image_shape = (in_channels, height, width)
         self.grid = patch_grid(image_size, patch_size)
         self.pool = pool
         tokens = self.grid[0] * self.grid[1] + (pool == "cls")
+        weights = dim * (tokens + in_channels * patch_size**2 + num_classes + depth * dim * (4 + 2 * mlp_ratio))
+        check_memory(weights, {"image_size": image_size, **sizes, "mlp_ratio": mlp_ratio, "num_classes": num_classes})
 
         self.patch_embedding = PatchEmbedding(in_channels=in_channels, patch_size=patch_size, dim=dim)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "cls" else None
