@@ -142,7 +142,7 @@ def same(first: Any, second: Any) -> bool:  # noqa: ANN401  # whatever a checkpo
     return bool(first == second)
 
 
-def campaign(folder: Path, kills: int, seed: int, options: tuple[str, ...] = (), epochs: int = 40) -> Campaign:
+def campaign(folder: Path, kills: int, seed: int, options: tuple[str, ...] = (), epochs: int = 15) -> Campaign:
     """Trains a run without a break and others with so many, and compares."""
     draw_demo(folder / "data", clips=24, size=(36, 64))
     words = (*FIT, f"--data.root={folder / 'data'}", f"--trainer.max_epochs={epochs}", "--save_every=0.02", *options)

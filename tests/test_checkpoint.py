@@ -1,5 +1,9 @@
 """Which weights fit which network: resampling against timm's, and what is refused."""
 
+import math
+import os
+import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +13,9 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import nn
 
+from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.checkpoint import binding_arguments, changed_arguments, initial_weights, read_checkpoint
+from vit_lightning.inference import load_classifier
 from vit_lightning.models.layers import FREE, Rate
 from vit_lightning.module import ViTClassifier
 
@@ -75,6 +81,98 @@ def test_weights_that_the_network_does_not_have_are_refused(tmp_path: Path, save
     named = {"more": "blocks.2.norm1.weight", "fewer": "blocks.1.norm2.bias", "shape": "norm.weight"}[change]
     with pytest.raises(ValueError, match=f"do not fit the network: {named} missing, unknown or of another shape"):
         started_from(path, classifier())
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def good(tmp_path: Path, save_model: SaveModel) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(save_model(classifier(), tmp_path / "good.ckpt"), weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize("place", ["x", "state_dict", "hyper_parameters"])
+def test_code_in_a_checkpoint_is_named_and_not_run(tmp_path: Path, save_model: SaveModel, place: str) -> None:
+    path, mark = tmp_path / "evil.ckpt", tmp_path / "mark"
+    torch.save(good(tmp_path, save_model) | {place: Evil(mark)}, path)
+    readers: list[Callable[[Path], object]] = [
+        read_checkpoint,
+        load_classifier,
+        lambda path: started_from(str(path), classifier()),
+    ]
+    for read in readers:
+        with pytest.raises(
+            ValueError, match=r"evil.ckpt is no checkpoint of this project \(it holds posix.system, and"
+        ):
+            read(path)
+    with pytest.raises(pickle.UnpicklingError):
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=False)  # whatever Lightning is asked for
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists()  # it would have
+
+
+def test_an_archive_that_would_grow_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000_000))
+    with pytest.raises(ValueError, match=r"bomb.ckpt .* \(its parts would take 10,000,000 bytes and are compressed"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state_dict": {"x": 3}}, "its state_dict holds more than tensors"),
+        ({"state_dict": []}, "its state_dict holds more than tensors"),
+        ({"hyper_parameters": 3}, "its hyper_parameters are no names, numbers and lists"),
+        ({"hyper_parameters": {"lr": torch.zeros(2)}}, "its hyper_parameters are no names, numbers and lists"),
+        ({"datamodule_hyper_parameters": {3: 4}}, "its datamodule_hyper_parameters are no names"),
+        ({"epoch": -1}, "its epoch is -1"),
+        ({"global_step": "x"}, "its global_step is 'x'"),
+    ],
+)
+def test_what_a_checkpoint_may_not_hold(
+    tmp_path: Path, save_model: SaveModel, change: dict[str, Any], said: str
+) -> None:
+    torch.save(good(tmp_path, save_model) | change, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=rf"a.ckpt is no checkpoint of this project \({said}"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_lists_that_hold_each_other_many_times_are_refused(tmp_path: Path, save_model: SaveModel) -> None:
+    nested: list[Any] = []
+    for _ in range(40):  # 2^40 in all
+        nested = [nested, nested]
+    torch.save(good(tmp_path, save_model) | {"hyper_parameters": {"lr": nested}}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="its hyper_parameters are no names"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr": math.nan}, "lr is nan"),
+        ({"nothing": 1}, "nothing"),
+        ({"dim": 10**9}, "dim is"),
+        ({"depth": 2.5}, "depth"),
+    ],
+)
+def test_a_model_that_cannot_be_rebuilt_is_named(
+    tmp_path: Path, save_model: SaveModel, settings: dict[str, Any], said: str
+) -> None:
+    content = good(tmp_path, save_model)
+    content["hyper_parameters"] |= settings
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=rf"the model of .*a.ckpt cannot be rebuilt: .*{said}"):
+        load_classifier(tmp_path / "a.ckpt")
 
 
 def test_the_signature_says_what_weights_depend_on() -> None:

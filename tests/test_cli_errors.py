@@ -6,6 +6,11 @@ import pytest
 
 from vit_lightning.cli_errors import check_configs, explain, nearest
 
+#: Eight lines that unfold to a hundred million values.
+BOMB = b"".join(
+    b"%c: &%c [%s]\n" % (name + 1, name + 1, b", ".join([b"*%c" % name] * 9)) for name in range(ord("a"), ord("i"))
+)
+
 OPTIONS = [
     "--help",
     "--config",
@@ -90,6 +95,18 @@ def test_mistakes_in_plain_words(message: str, said: str) -> None:
         (b"\x00", "no plain text"),
         (b"model:\n  depth: 3\ndata:\n  seed: 1\nmodel:\n  dim: 8\n", "`model:` stands in line 1 and again in line 5"),
         (b"model:\n  depth: 3\n  depth: 4\n", "`depth:` stands in line 2 and again in line 3"),
+        (
+            b"model: !!python/object/apply:os.system ['touch x']\n",
+            "no YAML: could not determine a constructor .* line 1",
+        ),
+        (b"model: !x {depth: 1}\n", "no YAML: could not determine a constructor .* line 1"),
+        (b"model: &a\n  x: *a\n", "what begins in line 1 holds itself by an alias"),
+        (b"a: &a [x, x]\n" + BOMB + b"model: *i\n", "what begins in line 6 is more than 100,000 values"),
+        (b"model: {depth: " + b"[" * 3000, "no YAML: its brackets are too deep"),
+        (b"data:\n  seed: 2020-99-99\n", "no YAML: month must be in 1..12"),
+        (b"data:\n  seed: " + b"9" * 5000, "no YAML: Exceeds the limit"),
+        (b"1: 2\n", "has the section 1; expected names such as `model:`"),
+        (b"? [a]\n: b\n", "no YAML: found unhashable key"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_named(words: list[str], content: bytes, said: str, tmp_path: Path) -> None:
@@ -97,6 +114,12 @@ def test_a_config_that_cannot_be_read_is_named(words: list[str], content: bytes,
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"the config .*my.yaml .*{said}"):
         check_configs([word.replace("F", str(path)) for word in words])
+
+
+def test_numbers_without_end_are_named_by_their_option() -> None:
+    for words in (["--model.lr", "9" * 5000], [f"--model.lr={'9' * 5000}"]):
+        with pytest.raises(ValueError, match=r"^'--model.lr' has a number of 5000 digits; expected fewer$"):
+            check_configs(words)
 
 
 def test_a_missing_config_and_a_folder(tmp_path: Path) -> None:

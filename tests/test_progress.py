@@ -86,6 +86,17 @@ def test_names_from_outside_stay_on_one_line() -> None:
     assert cell_len(legible("猫" * 30, 21)) <= 21
 
 
+def test_a_name_can_neither_move_the_cursor_nor_forge_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging()
+    log_to(tmp_path / "run.log")
+    logging.getLogger("vit_lightning.x").warning("class %s", "a\x1b[2J\n2025-01-01 00:00:00 error: forged")
+    for text in (capsys.readouterr().out, (tmp_path / "run.log").read_text()):
+        (line,) = text.splitlines()
+        assert line.endswith(r"warning: class a\x1b[2J\n2025-01-01 00:00:00 error: forged")
+
+
 def test_the_log_file_has_the_same_with_the_time(tmp_path: Path) -> None:
     log_to(tmp_path / "run.log")
     log.info("hello")

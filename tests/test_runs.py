@@ -286,9 +286,12 @@ def test_a_taken_name_is_refused_and_its_run_untouched(logs: Path) -> None:
     assert (folder / "status.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["", "best", "x.ckpt", "a/b", "../a", "/a", ".", "..", ".hidden", "a/"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "best", "x.ckpt", "a/b", "../a", "/a", ".", "..", ".hidden", "a/", "a\\b", "a\nb", "\x1b[2J", "x" * 300],
+)
 def test_a_name_that_is_none_is_refused(logs: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"--run {re.escape(repr(name))} cannot be a run's name; give a plain name"):
+    with pytest.raises(ValueError, match=rf"--run {re.escape(repr(name)[:40])}.* cannot be a run's name; give a plain"):
         new_run_folder(logs, name, "demo")
     assert not logs.exists()
 

@@ -1,6 +1,7 @@
 """Arguments held against what they may be: one helper for all numbers of network, training, data and trainer."""
 
 import math
+import os
 
 
 def check_number(
@@ -55,6 +56,17 @@ def both_sides(name: str, size: object) -> tuple[int, int]:
     for side in sides:
         check_number(name, side, least=1, most=2**16, whole=True)
     return sides
+
+
+def check_words(**words: object) -> None:
+    """Refuses what is neither a word, nor a path, nor left out.
+
+    Raises:
+        ValueError: The message names the first one, an argument of the data.
+    """
+    for name, value in words.items():
+        if not isinstance(value, str | os.PathLike | None):
+            raise ValueError(f"data.{name} is {shown(value)}; expected a word")  # noqa: TRY004  # a value, as all here
 
 
 def check_choice(name: str, choice: object, known: tuple[str, ...]) -> None:

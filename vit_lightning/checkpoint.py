@@ -2,6 +2,9 @@
 
 import inspect
 import logging
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -9,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from vit_lightning.arguments import shown
 from vit_lightning.models.layers import FREE, patch_grid, resample_positions
 from vit_lightning.models.vit import VisionTransformer
 
@@ -16,18 +20,29 @@ log = logging.getLogger(__name__)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of this project holds, on the CPU; nothing in it is executed.
+    """What a checkpoint of this project holds, on the CPU; nothing in it is executed, and nothing unpacked.
 
     Raises:
-        ValueError: It is another kind of file, or half of one.
+        ValueError: It is another kind of file, half of one, or one that would run code or fill the memory.
     """
     try:
+        check_archive(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters"} - checkpoint.keys()
     except Exception as error:  # torch raises what its readers do
-        raise ValueError(f"{path} is no checkpoint of this project ({type(error).__name__})") from error
+        raise ValueError(f"{path} is no checkpoint of this project ({refusal(error)})") from error
     if missing:
         raise ValueError(f"{path} is no checkpoint of this project (without {', '.join(sorted(missing))})")
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
+        raise ValueError(f"{path} is no checkpoint of this project (its state_dict holds more than tensors)")
+    for name in ("hyper_parameters", "datamodule_hyper_parameters"):
+        if not isinstance(checkpoint[name], dict) or not is_plain(checkpoint[name]):
+            raise ValueError(f"{path} is no checkpoint of this project (its {name} are no names, numbers and lists)")
+    for name in ("epoch", "global_step"):  # of a training; one that was saved without may be used all the same
+        count = checkpoint.get(name, 0)
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"{path} is no checkpoint of this project (its {name} is {shown(count)})")
     return checkpoint
 
 
@@ -41,6 +56,66 @@ def whole_epochs(checkpoint: Mapping[str, Any]) -> int:
         return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("the checkpoint holds weights, but not how far their training has come") from error
+
+
+def check_archive(path: Path) -> None:
+    """Refuses an archive that would grow when it is read: torch packs its own without compression.
+
+    Raises:
+        ValueError: It is compressed, or its parts overlap.
+        BadZipFile: It is broken.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # torch tells what else it may be
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    unpacked = sum(part.file_size for part in parts)
+    if unpacked > path.stat().st_size or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError(f"its parts would take {unpacked:,} bytes and are compressed, which no checkpoint is")
+
+
+def refusal(error: Exception) -> str:
+    """Why a checkpoint cannot be read, in a few words."""
+    if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+        return f"it holds {found[1]}, and what is more than numbers, words and tensors may run code: it is not read"
+    return str(error) if type(error) is ValueError else type(error).__name__
+
+
+def is_plain(value: object, most: int = 1_000_000) -> bool:
+    """Whether a value is made of words, numbers, lists and dictionaries alone, and of not too many.
+
+    A few lists that hold each other several times over would be unfolded for ever.
+    """
+    todo = [value]
+    for _ in range(most):
+        if not todo:
+            return True
+        each = todo.pop()
+        if isinstance(each, dict):
+            if not all(isinstance(name, str) for name in each):
+                return False
+            todo += each.values()
+        elif isinstance(each, list | tuple):
+            todo += each
+        elif not isinstance(each, str | int | float | None):
+            return False
+    return False
+
+
+def check_weights(path: Path, saved: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Refuses weights that are not those of a module, by name or shape.
+
+    Raises:
+        ValueError: A file that was changed, or of another version of this project.
+    """
+    shapes = ({name: tuple(each.shape) for name, each in state.items()} for state in (saved, module.state_dict()))
+    theirs, ours = shapes
+    unfit = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if unfit:
+        raise ValueError(
+            f"the weights in {path} do not fit the network: {', '.join(unfit[:3])} missing, unknown or of another "
+            "shape; give a checkpoint that this version has written"
+        )
 
 
 def marked_arguments(module: type[nn.Module], mark: str) -> dict[str, bool]:
@@ -100,7 +175,7 @@ def initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, 
         grid = patch_grid(theirs["image_size"], theirs["patch_size"])
         weights["position_embedding"] = resample_positions(weights["position_embedding"], grid, net.grid)
     state = net.state_dict()
-    if list(theirs["class_names"]) != list(arguments["class_names"]):
+    if list(theirs.get("class_names") or ()) != list(arguments["class_names"]):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     unfit = list(state.keys() ^ weights.keys())

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ COMMANDS = {
     "folds": "every fold and seed, one report over every image: --config ...",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
+
+#: Signs of an error at most: what was given may be a whole file.
+LONGEST = 1500
 
 USAGE = """usage: cli.py COMMAND [options]
 
@@ -48,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         not read or a failure that `check` found, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a terminal that does not know all of a name's signs
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     command = words[0] if words else "--help"
@@ -89,7 +96,9 @@ def told(error: Exception) -> str:
             text = f"{error.strerror}{where}; make room, then go on (a run with fit --resume RUN)"
     if "Original Traceback" in text:  # from a loader process: its own error is the last line
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split()) or type(error).__name__
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def report(message: str) -> None:
@@ -98,9 +107,11 @@ def report(message: str) -> None:
 
     logger = logging.getLogger("vit_lightning")
     if logger.handlers:
-        logger.error(message)
+        logger.error("%s", message)  # escapes what a terminal would obey
     else:
-        print(f"error: {message}", file=sys.stderr)
+        from vit_lightning.progress import legible
+
+        print(f"error: {legible(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from vit_lightning.arguments import shown
+
 #: How Python's types are called in messages.
 TYPES = {
     "int": "a whole number",
@@ -46,6 +48,8 @@ def explain(message: str, options: Sequence[str]) -> str:
     key = re.search(r"(?:Group '([^']+)' )?does not accept option '([^']+)'", message)
     if unknown and not unknown[1].startswith("-"):
         return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
+    if refused := re.search(r"Option '([^']+)' is not accepted", message):
+        return f"there is no option {refused[1]}; --help lists all"
     if unknown or key:
         name = unknown[1].partition("=")[0] if unknown else "--" + ".".join(filter(None, key.groups())) if key else ""
         longer = [option for option in options if option.startswith(name)]  # options are not abbreviated
@@ -77,19 +81,57 @@ def explain(message: str, options: Sequence[str]) -> str:
     return message
 
 
+#: Values of a config at most.
+LARGEST = 100_000
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config that is YAML."""
+
+
 class ConfigLoader(yaml.SafeLoader):
-    """Reads YAML, but refuses a key that stands twice: YAML's own reader silently keeps the later one."""
+    """Reads YAML, but refuses a key that stands twice: YAML's own reader silently keeps the later one.
+
+    So it does aliases (`*name`) that unfold to more than `LARGEST` values: a dozen lines of them fill any memory.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, whose aliases are sound."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            unfolded(node, {}, ())
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys all differ."""
+        """A mapping whose keys are words that all differ."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in lines:
-                    raise ValueError(f"`{key.value}:` stands in line {lines[key.value]} and again in line {line}")
+                    stand = f"`{key.value}:` stands in line {lines[key.value]} and again in line {line}"
+                    raise ConfigError(f"{stand}; put what belongs together under one")
                 lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+def unfolded(node: yaml.Node, known: dict[int, int], around: tuple[int, ...]) -> int:
+    """How many values a node is once its aliases are followed.
+
+    Raises:
+        ConfigError: More than `LARGEST`, or without end.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in around:
+        raise ConfigError(f"what begins in line {node.start_mark.line + 1} holds itself by an alias; write it out")
+    if id(node) not in known:
+        entries = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(unfolded(each, known, (*around, id(node))) for each in entries)
+        if known[id(node)] > LARGEST:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"what begins in line {line} is more than {LARGEST:,} values; is it a config?")
+    return known[id(node)]
 
 
 def check_configs(words: Sequence[str]) -> None:
@@ -103,6 +145,9 @@ def check_configs(words: Sequence[str]) -> None:
         ValueError: A file is no YAML, holds something else than sections, or holds one of them twice.
     """
     for place, word in enumerate(words):
+        if digits := re.search(r"\d{4301,}", word):  # Python reads no longer ones, and does not say where one stands
+            before = word.partition("=")[0] if "=" in word else words[place - 1]
+            raise ValueError(f"{shown(before)} has a number of {len(digits[0])} digits; expected fewer")
         option, equals, value = word.partition("=")
         name = value if equals else "".join(words[place + 1 : place + 2])
         if option in ("-c", "--config") and name and not name.startswith("-"):
@@ -127,13 +172,20 @@ def check_config(name: str) -> None:
         raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"the config {name} is no YAML: it is no plain text") from error
-    except ValueError as error:
-        raise ValueError(f"in the config {name} {error}; put what belongs together under one") from error
+    except ConfigError as error:
+        raise ValueError(f"in the config {name} {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # of a date or number that is none
+        raise ValueError(f"the config {name} is no YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"the config {name} is no YAML: its brackets are too deep") from error
     if not isinstance(content, dict):
         raise ValueError(  # noqa: TRY004  # what a file holds is a value
             f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
             "configs/demo.yaml"
         )
+    strange = [key for key in content if not isinstance(key, str)]
+    if strange:
+        raise ValueError(f"the config {name} has the section {shown(strange[0])}; expected names such as `model:`")
     for section in ("trainer", "model", "data"):
         if section in content and not isinstance(content[section], dict):
             raise ValueError(  # what a file holds is a value

@@ -1,11 +1,16 @@
 """Files that nobody ever sees half-written; no torch in here."""
 
+import csv
+import io
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+#: What makes a spreadsheet compute a cell that begins with it, in full width, too.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @contextmanager
@@ -37,6 +42,29 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_line(row: Iterable[object]) -> str:
+    """A line of a CSV file that ends with a newline."""
+    text = io.StringIO()
+    # With this ending Python quotes a carriage return in a file's name, which would otherwise end the line for readers.
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def cell_of_path(path: str) -> str:
+    """A relative path for a CSV that people open, too: `=x.jpg` would be computed, `./=x.jpg` is the same file."""
+    return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def cell(name: str) -> str:
+    """A name for such a CSV: an apostrophe before `=x` has a spreadsheet take it as text. `read_cell` takes it away."""
+    return f"'{name}" if name.lstrip("'").startswith(FORMULA) else name
+
+
+def read_cell(text: str) -> str:
+    """The name that `cell` made a text of; any other text is its own."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vit_lightning.checkpoint import check_weights, read_checkpoint
 from vit_lightning.data.frames import load_frame
 from vit_lightning.data.index import FORMATS, images_below, is_image, named, other_files
 from vit_lightning.data.transforms import frame_size, normalise
@@ -33,9 +34,17 @@ def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOL
 
     Raises:
         FileNotFoundError: There is no such run or checkpoint.
+        ValueError: It is no checkpoint of this project, or one that was changed.
     """
     path, _ = find_checkpoint(None if run is None else str(run), Path(logs))
-    return ViTClassifier.load_from_checkpoint(path, map_location="cpu").eval()
+    checkpoint = read_checkpoint(path)
+    try:
+        model = ViTClassifier(**checkpoint["hyper_parameters"])
+    except (TypeError, ValueError) as error:  # of another version, or changed
+        raise ValueError(f"the model of {path} cannot be rebuilt: {error}") from error
+    check_weights(path, checkpoint["state_dict"], model)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
 
 
 @torch.inference_mode()

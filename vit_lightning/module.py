@@ -14,20 +14,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from vit_lightning import optim
 from vit_lightning.checkpoint import network_defaults, take_initial_weights
 from vit_lightning.data.loading import Prediction
 from vit_lightning.data.mixing import cut_and_mix
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
-from vit_lightning.optim import (
-    balanced_weights,
-    build_optimizer,
-    build_schedule,
-    check_loss,
-    check_settings,
-    clip_gradients,
-    update_settings,
-)
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +77,8 @@ class ViTClassifier(LightningModule):
         class_names = name_classes(class_names, num_classes)
         num_classes = len(class_names)
         check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
-        check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
-        check_loss(cutmix=cutmix, class_weights=class_weights)
+        optim.check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
+        optim.check_loss(cutmix=cutmix, class_weights=class_weights)
         network = network_defaults() | network  # a checkpoint says all: a default that changes changes no old run
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names
@@ -114,7 +106,7 @@ class ViTClassifier(LightningModule):
         if self.hparams["init_from"] is not None and self.trainer.ckpt_path is None:
             take_initial_weights(Path(self.hparams["init_from"]), self.net, self.hparams)
         if self.hparams["class_weights"] == "balanced":
-            self.class_weights = balanced_weights(getattr(self.trainer, "datamodule", None))
+            self.class_weights = optim.balanced_weights(getattr(self.trainer, "datamodule", None))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """What training minimises: cross-entropy with label smoothing and class weights, (B, K) and (B,) -> ().
@@ -141,10 +133,8 @@ class ViTClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
         """The batch's `loss`; of mixed images, both labels' by their shares. Scores are of the images' own labels."""
-        loss_of = self.loss
-        if self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]:
-            batch, loss_of = cut_and_mix(batch, self.loss)
-        loss, _ = self.shared_step("train", batch, loss_of)
+        mixed = self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]
+        loss, _ = self.shared_step("train", *(cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)))
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
@@ -173,18 +163,18 @@ class ViTClassifier(LightningModule):
         if steps == float("inf"):
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
         # The fused kernel unscales gradients itself under fp16's loss scaling, which would bypass the clipping below.
-        optimizer = build_optimizer(self.net, self.hparams, fused=self.trainer.precision != "16-mixed")
-        schedule = build_schedule(optimizer, self.hparams, total_steps=int(steps))
+        optimizer = optim.build_optimizer(self.net, self.hparams, fused=self.trainer.precision != "16-mixed")
+        schedule = optim.build_schedule(optimizer, self.hparams, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Puts this run's settings over those that a checkpoint's optimizer and schedule brought along."""
         if self.trainer.ckpt_path is not None:
-            update_settings(self.trainer.optimizers[0], self.lr_schedulers(), self.hparams)
+            optim.update_settings(self.trainer.optimizers[0], self.lr_schedulers(), self.hparams)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clips and logs the norm of all gradients: Lightning's clipping refuses a fused optimizer under bf16."""
-        norm = clip_gradients(self.net, gradient_clip_val, gradient_clip_algorithm)
+        norm = optim.clip_gradients(self.net, gradient_clip_val, gradient_clip_algorithm)
         self.log("train/grad_norm", norm, on_step=True, on_epoch=False)

@@ -38,6 +38,8 @@ NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning per type is shown",
+    # What a file holds beyond numbers, words and tensors is refused in words of our own.
+    r"Detected pickle protocol",
     # There is another way to read the pictures where torchvision's has gone.
     r"The image decoding and encoding capabilities of TorchVision are deprecated",
 )
@@ -65,6 +67,8 @@ class Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's text."""
         text = record.getMessage()
+        if not getattr(record, "table", False):  # whose lines are our own; a name may hold what a terminal obeys
+            text = legible(text if record.name.startswith(LOGGER) else " ".join(text.split()))
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vit_lightning.arguments import shown
 from vit_lightning.files import write_text
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
@@ -27,6 +28,13 @@ STATES = ("running", "finished", "interrupted", "failed", "unknown")
 
 #: What has to be an object in a `status.json`.
 SECTIONS = ("best", "last", "data", "split", "baselines", "seen", "test")
+
+#: What has to be a list in it, and what a number.
+LISTS, NUMBERS = ("ancestors", "members", "resumed"), ("epochs", "max_epochs", "seconds", "parameters")
+
+#: The same of a `metrics.json`.
+METRIC_SECTIONS = ("split", "data", "intervals", "groups", "baselines", "per_class", "near_duplicates", "seen")
+METRIC_NUMBERS = ("accuracy", "macro_f1", "images")
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,13 @@ class Run:
 
         try:
             config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
             return {}
         return config if isinstance(config, dict) else {}
 
     def metrics(self) -> dict[str, Any]:
         """The run's `report/metrics.json`; nothing where it was not tested, or that cannot be read."""
-        return read_json(self.folder / "report" / "metrics.json")
+        return sound(read_json(self.folder / "report" / "metrics.json"), METRIC_SECTIONS, (), METRIC_NUMBERS)
 
     def quick_settings(self) -> dict[str, str]:
         """The settings of `config.yaml` that stand in a line of their section, as `model.depth`, without a YAML reader.
@@ -227,15 +235,26 @@ def finite_in(section: object, name: str) -> float | None:
 
 def read_status(path: Path) -> dict[str, Any]:
     """What a `status.json` says; one that cannot be read says nothing."""
-    # What somebody else has put there instead says nothing either.
-    return {name: value for name, value in read_json(path).items() if name not in SECTIONS or isinstance(value, dict)}
+    return sound(read_json(path), SECTIONS, LISTS, NUMBERS)
+
+
+def sound(
+    content: Mapping[str, Any], sections: Sequence[str], lists: Sequence[str], numbers: Sequence[str]
+) -> dict[str, Any]:
+    """The entries that are of their kind: what somebody else has put there instead says nothing."""
+    kinds = dict.fromkeys(sections, dict) | dict.fromkeys(lists, list)
+    return {
+        name: value
+        for name, value in content.items()
+        if (finite(value) is not None if name in numbers else isinstance(value, kinds.get(name, object)))
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file with an object says; one that is missing or cannot be read says nothing."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -312,9 +331,7 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
         ValueError: The name is taken, or is no plain name.
     """
     if name is not None:
-        if name in ("", "best") or Path(name).name != name or name.startswith(".") or name.endswith(".ckpt"):
-            raise ValueError(f"--run {name!r} cannot be a run's name; give a plain name such as deeper-8")
-        folder = logs / name
+        folder = logs / plain_name(name)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -333,22 +350,41 @@ def new_run_folder(logs: Path, name: str | None, stem: str) -> Path:
             return folder
 
 
+def plain_name(name: str) -> str:
+    """The name of a run, if it can be one.
+
+    Raises:
+        ValueError: It is none, leads elsewhere, means something else, or would garble a terminal.
+    """
+    plain = Path(name).name == name and "\\" not in name and name.isprintable() and len(name.encode()) <= 200
+    if not plain or name in ("", "best") or name.startswith(".") or name.endswith(".ckpt"):
+        raise ValueError(f"--run {shown(name)} cannot be a run's name; give a plain name such as deeper-8")
+    return name
+
+
 def run_stem(configs: Sequence[Path]) -> str:
     """What a new run is called before its number: the first config's name, or for a run's config that run's."""
     if not configs:
         return "run"
-    if configs[0].name == "config.yaml":
-        return re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name)
-    return configs[0].stem
+    own = configs[0].name == "config.yaml"
+    stem = re.sub(r"-\d{3,}$", "", configs[0].resolve().parent.name) if own else configs[0].stem
+    return "".join(sign if sign.isprintable() and sign != "\\" else "_" for sign in stem).lstrip(".")[:100] or "run"
 
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
-    """Rows of a CSV file of numbers, without empty cells, up to one that a power cut tore; none without a file."""
+    """Rows of a CSV file of numbers, without empty cells, up to one that a power cut tore; none without a file.
+
+    The first column, which counts epochs or steps, is in every row.
+    """
     rows: list[dict[str, float]] = []
-    with suppress(FileNotFoundError, ValueError, csv.Error):
+    with suppress(OSError, ValueError, TypeError, csv.Error):  # the latter two of what somebody else has written
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-        for row in csv.DictReader(whole.splitlines()):
-            rows.append({name: float(cell) for name, cell in row.items() if cell})
+        reader = csv.DictReader(whole.splitlines())
+        for row in reader:
+            numbers = {name: float(cell) for name, cell in row.items() if cell}
+            if finite(numbers.get((reader.fieldnames or [""])[0])) is None:
+                break
+            rows.append(numbers)
     return rows
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_two_breaks_in_one_epoch_and_one_in_the_next(
     assert fit(*options, loader) == 128 + number
     last = torch.load(CUT / "checkpoints/last.ckpt")
     assert last["global_step"] == 6  # the very step in which the signal came
-    assert "interrupted after 6 steps, 1 whole epochs" in (CUT / "run.log").read_text()
+    assert "interrupted after 6 steps, 1 whole epoch" in (CUT / "run.log").read_text()
     for step in (8, 14):
         assert resume() == 128 + number
         assert torch.load(CUT / "checkpoints/last.ckpt")["global_step"] == step
@@ -316,6 +318,44 @@ def test_a_longer_schedule_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_six_kills_of_real_fits_lose_nothing(tmp_path: Path) -> None:
     """`python -m benchmarks.kills` does fifty, three times."""
-    done = campaign(tmp_path, kills=6, seed=0, epochs=15)
+    done = campaign(tmp_path, kills=6, seed=0)
     assert done.lost == []
     assert done.kills.total() == 6
+
+
+WARNED = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Warned(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        number = {6: signal.SIGUSR1, 8: signal.SIGKILL}.get(trainer.global_step)
+        if number is not None and os.environ["SLURM_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), number)
+"""
+
+
+@pytest.mark.slow
+def test_a_slurm_job_that_is_queued_again_goes_on(
+    uninterrupted: Callable[[Sequence[str]], Path], same_run: SameRun, tmp_path: Path
+) -> None:
+    """Warned in the seventh step and killed in the ninth, after Lightning's own file and before any save of ours."""
+    (tmp_path / "warned.py").write_text(WARNED)
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho "$@" >> asked\n')
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "vit", "SLURM_NTASKS": "1", "SLURM_NODELIST": "localhost"}
+    job |= {"SLURM_NNODES": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    job |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    statuses = []
+    for count in ("0", "1"):
+        words = ["--resume=cut"] if count == "1" else [*FIT[1:], *FIT_DATA, "--run=cut"]
+        command = [sys.executable, "-m", "vit_lightning.cli", "fit", *words, "--trainer.callbacks=warned.Warned"]
+        environment = os.environ | job | {"SLURM_RESTART_COUNT": count}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        statuses.append(done.returncode)
+        assert "Traceback" not in done.stderr, done.stderr
+    assert statuses == [-signal.SIGKILL, 0]
+    assert Path("asked").read_text() == "requeue 7\n"
+    assert torch.load(CUT / "hpc_ckpt_1.ckpt")["global_step"] == 7
+    same_run(CUT, uninterrupted([]))

@@ -165,6 +165,7 @@ def test_the_result_is_a_run_for_showing_and_comparing_but_no_model(
         (["--seeds=0"], "--seeds is '0'; expected a whole number from 1 up"),
         (["--folds=x"], "--folds is 'x'; expected a whole number from 2 up; see `cli.py folds --help`"),
         (["--data.fold=1/5"], "--data.fold is set by folds"),
+        (["--run=../elsewhere"], "--run '../elsewhere' cannot be a run's name"),
         (["--resume=x"], "--resume is set by folds"),
         (["--config=nowhere.yaml"], "nowhere.yaml does not exist"),
     ],

@@ -254,7 +254,7 @@ def test_a_split_s_file_may_be_named_again_by_another_path(first: Path) -> None:
         (["--resume=first", "--trainer.max_epochs=4", "--model.depth=2"], ["another model", "depth 2 (saved: 1)"]),
         (["--resume=first", "--trainer.max_epochs=4", "--model.decay_all=true"], ["decay_all", "cannot be changed"]),
         (["--resume=first", "--trainer.max_epochs=4", "--model.init_from=first"], ["init_from", "cannot be changed"]),
-        (["--resume=first", "--trainer.max_epochs=4", "--model.betas=[2,3]"], ["betas are [2.0, 3.0]"]),
+        (["--resume=first", "--trainer.max_epochs=4", "--model.betas=[2,3]"], ["betas is 2.0", "in [0, 1)"]),
         (["--resume=lightning_logs/first/checkpoints/best.ckpt"], ["a run's name or folder", "--ckpt_path"]),
         (["--resume=empty", "--trainer.max_epochs=4"], ["empty", "no config.yaml"]),
         (["--resume=first", "--trainer.max_epochs=4", "--model.lt=1"], ["--model.lt", "--model.lr"]),
@@ -325,3 +325,21 @@ def test_a_folder_in_which_nothing_was_written_is_taken_again(first: Path) -> No
     (left / ".lock").touch()
     assert main(["fit", "--config=lightning_logs/first/config.yaml", "--trainer.max_epochs=1", "--run=second"]) == 0
     assert main(["fit", "--config=lightning_logs/first/config.yaml", "--trainer.max_epochs=1", "--run=second"]) == 2
+
+
+def test_a_run_that_was_killed_behind_its_last_checkpoint_is_finished(first: Path) -> None:
+    before = {name: (first / name).read_text() for name in ("history.csv", "learning_rate.csv")}
+    told = status(first)
+    del told["ended"]
+    (first / "status.json").write_text(json.dumps(told | {"state": "running"}))
+    assert main(["fit", "--resume=first"]) == 0
+    assert {name: (first / name).read_text() for name in before} == before
+    after = status(first)
+    assert (after["state"], after["epochs"], after["best"]) == ("finished", 2, told["best"])
+    assert main(["fit", "--resume=first"]) == 2  # nothing is left now
+
+
+def test_a_new_run_from_a_checkpoint_without_a_step_left_has_failed(first: Path) -> None:
+    start = "--ckpt_path=lightning_logs/first/checkpoints/last.ckpt"
+    assert main(["fit", "--config=lightning_logs/first/config.yaml", start, "--run=none", "--allow_seen=true"]) == 2
+    assert status(first.parent / "none")["state"] == "failed"

@@ -225,3 +225,19 @@ def test_of_two_that_want_it_one_downloads(server: Kaggle, cache: Path) -> None:
         thread.join(30)
     check_whole(cache / "datasets" / HANDLE)
     assert server.seen == [0]
+
+
+def test_an_archive_can_lay_nothing_outside_and_no_link(server: Kaggle, cache: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as pack:
+        for name in ("set/tom/1.jpg", "set/jerry/1.jpg", "../../../../evil", "/evil"):
+            pack.writestr(name, b"x")
+        link = zipfile.ZipInfo("set/tom/link.jpg")
+        link.external_attr = 0o120777 << 16
+        pack.writestr(link, "/etc/passwd")
+    server.archive = buffer.getvalue()
+    folder = download(cache)
+    assert [path for path in tmp_path.rglob("evil") if not path.is_relative_to(folder)] == []
+    assert not Path("/evil").exists()
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    assert find_layout(folder).classes == ["jerry", "tom"]

@@ -236,7 +236,9 @@ class History(Callback):
         Raises:
             ValueError: Without a single step; such a run has not finished, but failed.
         """
-        if not self.rates:  # of every process, so that all of them end
+        if self.untouched and self.epochs_done and not self.rates:  # it was killed behind its last checkpoint
+            self.on_train_start(trainer, pl_module)
+        elif not self.rates:  # of every process, so that all of them end
             if trainer.limit_train_batches == 0:
                 raise ValueError("there was nothing to train: trainer.limit_train_batches is 0")
             limits = f"trainer.max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}"

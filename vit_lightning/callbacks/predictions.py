@@ -1,7 +1,5 @@
 """Writes what `predict` finds, batch by batch."""
 
-import csv
-import io
 import json
 import logging
 import math
@@ -20,6 +18,7 @@ from vit_lightning.data.frames import load_frame
 from vit_lightning.data.loading import Prediction
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.files import cell, cell_of_path, csv_line
 from vit_lightning.inference import checked, top_classes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import WIDTH, legible
@@ -247,7 +246,9 @@ class Table:
         text = ""
         for number, row in enumerate(rows, self.rows):
             if self.kind == ".csv":
-                text += csv_line([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+                path, *rest = row
+                cells = (f"{each:.6f}" if isinstance(each, float) else cell(str(each)) for each in rest)
+                text += csv_line([cell_of_path(str(path)), *cells])
                 continue
             values = [round(value, 6) if isinstance(value, float) else value for value in row]
             line = json.dumps(dict(zip(self.columns, values, strict=True)), ensure_ascii=False)
@@ -271,14 +272,6 @@ class Table:
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
-
-
-def csv_line(row: Sequence[object]) -> str:
-    """A line of a CSV file that ends with a newline."""
-    text = io.StringIO()
-    # With this ending Python quotes a carriage return in a file's name, which would otherwise end the line for readers.
-    csv.writer(text, lineterminator="\r\n").writerow(row)
-    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:

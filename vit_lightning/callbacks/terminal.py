@@ -81,4 +81,4 @@ def print_summary(model: ViTClassifier) -> None:
     table.add_row("total", "", "", f"{total:,}")
     text = io.StringIO()
     Console(file=text, width=80).print(table)
-    log.info(text.getvalue().strip("\n"))  # as text, so that `run.log` gets it too
+    log.info(text.getvalue().strip("\n"), extra={"table": True})  # as text, so that `run.log` gets it too

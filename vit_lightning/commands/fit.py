@@ -99,7 +99,7 @@ class Fit(ModelCommand):
         """A resumed run's has to allow it to go on."""
         if self.resumed is not None:
             self.resumed_step = checkpoint["global_step"]
-            check_resumed(self.options.resume, self.options, checkpoint)
+            check_resumed(self.resumed, self.options, checkpoint)
 
     # Building
 
@@ -140,6 +140,7 @@ class Fit(ModelCommand):
 
     def open_folder(self) -> None:
         """Refuses what the data or the weights to start from tell, and makes or takes the run's folder."""
+        self.check_saved()
         if self.resumed is not None and self.options.ckpt_path is not None:
             self.keep_split(self.resumed.folder / "split.csv")
         if self.options.model.init_from is not None and self.options.ckpt_path is None:
@@ -282,9 +283,9 @@ class Fit(ModelCommand):
             if isinstance(launcher := self.trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(_get_sigkill_signal())  # they wait for this process
             if self.trainer.is_global_zero and self.run_folder is not None:
-                log.warning(
-                    "interrupted after %d steps, %d whole epochs", self.trainer.global_step, progress(self.trainer)[0]
-                )
+                epochs = progress(self.trainer)[0]
+                whole = f"{epochs} whole epoch{'s' * (epochs != 1)}"
+                log.warning("interrupted after %d steps, %s", self.trainer.global_step, whole)
                 self.tell_how_to_go_on()
             raise
         except Exception:

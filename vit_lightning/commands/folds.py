@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.progress import set_up_logging
-from vit_lightning.runs import LOG_FOLDER, now, read_status, run_stem, write_status
+from vit_lightning.runs import LOG_FOLDER, now, plain_name, read_status, run_stem, write_status
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if word.partition("=")[0] in ("--data.fold", "--seed_everything", "--resume", "--ckpt_path"):
             raise ValueError(f"{word.partition('=')[0]} is set by folds for each member; leave it out")
     logs = Path(options.root) / LOG_FOLDER
-    name = options.run or f"{run_stem(config_paths(passed_on))}-folds"
+    name = plain_name(options.run) if options.run is not None else f"{run_stem(config_paths(passed_on))}-folds"
     root = [] if options.root == "." else [f"--trainer.default_root_dir={options.root}"]
     result = FoldsResult(name, logs, options.folds, options.seeds, (*passed_on, *root), options.keep)
     return result.run()

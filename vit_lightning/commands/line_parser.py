@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
+from vit_lightning.arguments import shown
+
 
 class LineParser(argparse.ArgumentParser):
     """Gives mistakes to whoever shows them as a line."""
@@ -25,7 +27,7 @@ def whole(least: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,9}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"is {text!r}; expected a whole number from {least} up")
+            raise argparse.ArgumentTypeError(f"is {shown(text)}; expected a whole number from {least} up")
         return int(text)
 
     return read

@@ -13,12 +13,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from vit_lightning.arguments import check_number
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
-from vit_lightning.checkpoint import binding_arguments, changed_arguments, read_checkpoint
+from vit_lightning.checkpoint import binding_arguments, changed_arguments, check_weights, read_checkpoint
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
@@ -79,6 +80,7 @@ class ModelCommand(LightningCLI):
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
         self.run_folder: Path | None = None  # of the run that the checkpoint belongs to
+        self.saved: tuple[Path, dict[str, Tensor]] | None = None  # the checkpoint and its weights, until looked at
         check_configs(self.arguments)
         super().__init__(
             ViTClassifier,
@@ -149,6 +151,9 @@ class ModelCommand(LightningCLI):
                 option for action in parser._actions for option in action.option_strings if option.startswith("--")
             ]
             raise ValueError(explain(str(error), options)) from error
+        seed = self.config.seed_everything
+        if not isinstance(seed, bool):
+            check_number("seed_everything", seed, least=0, most=2**32 - 1, whole=True)
 
     @property
     def options(self) -> Any:  # noqa: ANN401  # jsonargparse's Namespace: attributes by the parser's making
@@ -187,7 +192,10 @@ class ModelCommand(LightningCLI):
             used_split = self.run_folder / "split.csv"
             if used_split.is_file():  # images that came to the folder since then stay out of the score
                 defaults |= {"data.split": str(used_split), "data.subset": None}
-        self.parser.set_defaults(defaults)
+        try:
+            self.parser.set_defaults(defaults)
+        except KeyError as error:  # an option that this version does not know
+            raise ValueError(f"{path} was written by another version of this project: {error.args[0]}") from error
         self.parse_arguments(self.parser, self.arguments)
         self.options.ckpt_path = str(path)
         model = self.options.model.as_dict()
@@ -197,6 +205,7 @@ class ModelCommand(LightningCLI):
             words = ", ".join(f"{name} {model[name]} (saved: {saved.get(name)})" for name in changed)
             raise ValueError(f"the weights in {path} belong to another model than asked for: {words}")
         self.take_checkpoint(checkpoint)
+        self.saved = path, checkpoint["state_dict"]
 
     def take_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Looks at the checkpoint before anything is built."""
@@ -250,6 +259,7 @@ class ModelCommand(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # Lightning's signature
         """The Trainer, with the precision and the progress bar that suit where it runs."""
+        self.check_saved()
         asked = self.config_init.trainer
         settings: dict[str, Any] = {"enable_model_summary": False, "logger": asked.logger or False}
         plugins = asked.plugins if isinstance(asked.plugins, list) else [asked.plugins]
@@ -272,6 +282,16 @@ class ModelCommand(LightningCLI):
             raise ValueError(f"the trainer cannot be built: {error}") from error
         self.datamodule.device_batch_size(trainer.world_size)
         return trainer
+
+    def check_saved(self) -> None:
+        """Refuses a checkpoint whose weights the network does not have, before Lightning finds out.
+
+        Raises:
+            ValueError: It says which.
+        """
+        if self.saved is not None:
+            check_weights(*self.saved, self.model)
+            self.saved = None
 
     def load_split(self, stage: str) -> None:
         """Lists and splits the images before the Trainer does, to say early what is missing."""

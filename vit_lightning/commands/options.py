@@ -71,6 +71,8 @@ class OptionParser(LightningArgumentParser):
             elif section == "model" and dot:
                 section = "network" if name in network else "training"
             sections.setdefault(section if dot else "command", []).append(action)
+        for each in ("common", "command", "data", "training", "network", "trainer"):
+            sections.setdefault(each, [])  # a class's own help has none of them
         sections["common"].sort(key=lambda action: COMMON.index(action.dest.partition(".")[2]))
         sections["command"].sort(key=lambda action: action.dest in GENERAL)
         yield "what this command does", sections["command"], True

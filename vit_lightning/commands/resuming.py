@@ -50,13 +50,14 @@ def latest_checkpoint(run: Run) -> Path | None:
     return latest
 
 
-def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ANN401  # jsonargparse's Namespace
+def check_resumed(run: Run, options: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ANN401  # jsonargparse's Namespace
     """Refuses to go on where nothing is left to do, or on another split: its score would be of seen images.
 
-    In the middle of an epoch the batches have to stay as they are, too.
+    In the middle of an epoch the batches have to stay as they are, too. A run that was killed behind its last
+    checkpoint has its end still to be written down.
 
     Args:
-        run: Its name, for messages.
+        run: It.
         options: The parsed ones.
         checkpoint: From which it goes on.
 
@@ -65,20 +66,20 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
     """
     trainer, epochs = options.trainer, whole_epochs(checkpoint)
     for limit, done in (("max_epochs", epochs), ("max_steps", checkpoint["global_step"])):
-        if done >= (trainer[limit] or -1) > 0:
-            raise ValueError(f"run {run} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
+        if done >= (trainer[limit] or -1) > 0 and (done > trainer[limit] or run.state == "finished"):
+            raise ValueError(f"run {run.name} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
     model = checkpoint["hyper_parameters"]
     for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
         before = model.get(option)  # of an older version, that did without
         if fixed and options.model[option] != before:
             raise ValueError(
-                f"run {run} began with model.{option} {before}, which cannot be changed while it goes on; "
+                f"run {run.name} began with model.{option} {before}, which cannot be changed while it goes on; "
                 "leave it out, or start a new run"
             )
     data = checkpoint["datamodule_hyper_parameters"]
     if checkpoint.get("ImageDataModule", {}).get("batches") and options.data.batch_size != data["batch_size"]:
         raise ValueError(
-            f"run {run} was stopped within an epoch, whose batches have to stay as they are: data.batch_size is "
+            f"run {run.name} was stopped within an epoch, whose batches have to stay as they are: data.batch_size is "
             f"{options.data.batch_size} (was: {data['batch_size']}); leave it out"
         )
     changed = [
@@ -88,7 +89,7 @@ def check_resumed(run: str, options: Any, checkpoint: dict[str, Any]) -> None:  
     ]
     if changed:
         raise ValueError(
-            f"run {run} goes on with its own split, but {', '.join(changed)} was asked for; start a new run with "
+            f"run {run.name} goes on with its own split, but {', '.join(changed)} was asked for; start a new run with "
             "--ckpt_path if it should learn from other images"
         )
 

@@ -162,7 +162,7 @@ def read_record(origin: Mapping[str, Any], beside: Path) -> Record | None:
         except (OSError, ValueError):
             continue
         data = status.get("data") or {}
-        parts = {row["path"]: row["split"] for _, row in rows}
+        parts = {row["path"].removeprefix("./"): row["split"] for _, row in rows}
         return Record(str(data.get("root") or ""), data.get("id"), parts)
     return None
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from vit_lightning.arguments import both_sides, check_choice, check_number
+from vit_lightning.arguments import both_sides, check_choice, check_number, check_words
 from vit_lightning.data.frames import Cache, Frames, find_frames
 from vit_lightning.data.loading import (
     Item,
@@ -90,6 +90,7 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_words(root=root, split=split, group_by=group_by, fold=fold, cache_dir=cache_dir)
         check_number("data.batch_size", batch_size, least=1, most=2**24, whole=True)
         check_number("data.num_workers", num_workers, least=0, most=256, whole=True, optional=True)
         for name, choice, known in (("source", source, Source), ("augment", augment, Augment)):

@@ -1,5 +1,6 @@
 """From a picture file to upright 8-bit RGB, whatever its format and mode; no torch in here."""
 
+import errno
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -70,7 +71,8 @@ def opened(path: Path | str, read: Callable[[Image.Image], Read]) -> Read:
         with Image.open(path, formats=READERS) as image:
             return read(image)
     except Exception as error:  # Pillow's decoders raise what they like
-        if isinstance(error, OSError) and error.errno is not None:
+        # A head that sends the reader before the file's begin is the content's fault.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise OSError(explain(path, error)) from error
 
@@ -117,6 +119,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def explain(path: Path | str, error: Exception) -> str:
     """Why a file could not be decoded, in a few words."""
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return "it is damaged"
     if not isinstance(error, UnidentifiedImageError):
         return " ".join(str(error).split()).rstrip(".") or type(error).__name__
     with Path(path).open("rb") as file:

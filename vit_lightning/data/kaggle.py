@@ -73,7 +73,7 @@ def find_damage(folder: Path) -> str | None:
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(HIDDEN)]
     found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
     manifest, expected = beside(folder, "manifest.json"), None
-    with suppress(OSError, ValueError):  # there is none, or half a one
+    with suppress(OSError, ValueError, RecursionError):  # there is none, or half a one
         expected = json.loads(manifest.read_text(encoding="utf-8"))
     if not expected or not isinstance(expected, dict):
         if not found or not beside(folder, "complete").exists():

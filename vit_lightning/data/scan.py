@@ -1,6 +1,5 @@
 """Opens every picture before anything is trained on it, and remembers what it saw; no torch in here."""
 
-import csv
 import hashlib
 import json
 import logging
@@ -15,7 +14,7 @@ import PIL
 
 from vit_lightning.data.images import check_picture
 from vit_lightning.data.index import FORMATS
-from vit_lightning.files import write_text
+from vit_lightning.files import cell, cell_of_path, csv_line, write_text
 from vit_lightning.progress import track
 
 log = logging.getLogger(__name__)
@@ -144,8 +143,9 @@ def write_unreadable(path: Path, unreadable: dict[str, str], *, append: bool = F
     """Writes `path,reason`, a line a file, or adds lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a" if append else "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([*([] if append else [("path", "reason")]), *unreadable.items()])
+        if not append:
+            file.write("path,reason\n")
+        file.writelines(csv_line((cell_of_path(name), cell(reason))) for name, reason in unreadable.items())
 
 
 def first_few(unreadable: dict[str, str], count: int = 3) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.data.index import Sample
+from vit_lightning.files import cell, cell_of_path, csv_line, read_cell
 
 PARTS = ("train", "val", "test")
 
@@ -389,9 +391,10 @@ def write_split(path: Path, samples: Sequence[Sample]) -> None:
     """Writes `path,label,split`, a line an image, and `group` where there are groups; `read_split` takes it back."""
     columns = ("path", "label", "split", "group")[: 4 if any(sample.group for sample in samples) else 3]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([getattr(sample, column) for column in columns] for sample in samples)
+        file.write(csv_line(columns))
+        for sample in samples:
+            row = cell_of_path(sample.path), cell(sample.label), sample.split, cell(sample.group)
+            file.write(csv_line(row[: len(columns)]))
 
 
 def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[int, dict[str, str]]]:
@@ -411,13 +414,16 @@ def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[in
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{what} {path} is no CSV in UTF-8 ({error}); expected {expected}") from error
+    if len(found) > len(set(found)):
+        raise ValueError(f"{what} {path} has a column twice; expected {expected}")
     if not set(columns) <= set(found):
         shown = ",".join(found)[:80] or "nothing"
         shown = shown if shown.isprintable() else repr(shown)
         raise ValueError(f"{what} {path} has the columns {shown}; expected {expected}")
     for line, row in rows:
-        if any(row[column] is None for column in columns):
-            raise ValueError(f"line {line} of {path} has too few cells; expected {','.join(found)}")
+        if None in row or any(row[column] is None for column in columns):  # None has the cells beyond the columns
+            few = "many" if None in row else "few"
+            raise ValueError(f"line {line} of {path} has too {few} cells; expected {','.join(found)}")
     return rows
 
 
@@ -434,7 +440,7 @@ def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:
     for line, row in read_table(path, ("path", "label", "split"), "the split file"):
         where = f"line {line} of {path}"
         named = PurePath(row["path"])  # ./a.jpg and a.jpg are one image
-        sample = Sample(named.as_posix(), row["label"], row["split"], row.get("group") or "")
+        sample = Sample(named.as_posix(), read_cell(row["label"]), row["split"], read_cell(row.get("group") or ""))
         if sample.split not in PARTS:
             raise ValueError(f"{where} has the part {sample.split!r}; expected train, val or test")
         if sample.label not in classes:
@@ -443,7 +449,7 @@ def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:
             raise ValueError(f"{where} names {row['path']}, which leads out of {root}; expected a path relative to it")
         if sample.path in seen:
             raise ValueError(f"{where} names {sample.path} a second time; an image belongs to one part")
-        if not (root / named).is_file():
+        if not os.path.isfile(root / named):  # noqa: PTH113  # a name that no file can have is no error of the system
             raise FileNotFoundError(f"{where} names {sample.path}, which is not in {root}; is data.root right?")
         seen.add(sample.path)
         samples.append(sample)

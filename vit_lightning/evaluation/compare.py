@@ -21,7 +21,8 @@ from vit_lightning.evaluation.intervals import (
     power,
     t_quantile,
 )
-from vit_lightning.runs import Run, find_run, find_runs
+from vit_lightning.files import read_cell
+from vit_lightning.runs import Run, find_run, find_runs, finite_in
 
 #: A gain that one would like to find.
 GAIN = 0.05
@@ -159,8 +160,9 @@ def compare(one: Predictions, other: Predictions, paths: Sequence[str]) -> Compa
 def leak_warning(tested: Predictions) -> str | None:
     """A line where the split that an experiment was tested on is flagged, by its own report; else None."""
     reports = [run.metrics() for run in tested.runs]
-    known = [(report["near_duplicates"], report["images"]) for report in reports if report.get("near_duplicates")]
-    if not any(found["flagged"] for found, _ in known):
+    told = [(report.get("near_duplicates") or {}, report.get("images", 0)) for report in reports]
+    known = [(found, images) for found, images in told if finite_in(found, "share") is not None and images > 0]
+    if not any(found.get("flagged") for found, _ in known):
         return None
     share = np.average([found["share"] for found, _ in known], weights=[images for _, images in known])
     why = f"{share:.1%} of the images it was tested on have a near-duplicate in its training part"
@@ -240,8 +242,12 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
             rows = list(csv.DictReader(file))
         said: dict[str, tuple[str, str, tuple[str, ...]]] = {}
         for row in rows:
-            before = said.get(row["path"], ("", "", ()))[2]
-            said[row["path"]] = row["group"], row["label"], (*before, row["predicted"])
+            name = row["path"].removeprefix("./")
+            before = said.get(name, ("", "", ()))[2]
+            words = [read_cell(row[column]) for column in ("group", "label", "predicted")]
+            said[name] = words[0], words[1], (*before, words[2])
+        if len({len(each) for *_, each in said.values()}) != 1:
+            raise ValueError("an image is named more often than another, or there is none")
         return said
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+    except (KeyError, AttributeError, ValueError, csv.Error) as error:  # a row may be short of a cell
         raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error

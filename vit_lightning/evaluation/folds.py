@@ -13,8 +13,8 @@ import yaml
 
 from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.evaluation.metrics import Array, Outcome, as_list, calibrate, score
-from vit_lightning.files import replacing, write_text
-from vit_lightning.runs import now
+from vit_lightning.files import cell, cell_of_path, csv_line, read_cell, replacing, write_text
+from vit_lightning.runs import finite, now
 
 #: What is taken of a finished member, and kept of it where it may be committed: no weights.
 METRICS, PREDICTIONS, CONFIG = "metrics.json", "predictions.csv", "config.yaml"
@@ -44,20 +44,43 @@ def read_member(name: str, fold: int, seed: int, folder: Path) -> Member:
     opened = gzip.open if table.suffix == ".gz" else open
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        check_metrics(metrics)
         with opened(table, "rt", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         names = list(metrics["per_class"])
         index = {label: place for place, label in enumerate(names)}
         outcome = Outcome(
             class_names=names,
-            paths=[row["path"] for row in rows],
-            groups=[row["group"] for row in rows],
-            labels=np.array([index[row["label"]] for row in rows], dtype=np.int64),
+            paths=[row["path"].removeprefix("./") for row in rows],
+            groups=[read_cell(row["group"]) for row in rows],
+            labels=np.array([index[read_cell(row["label"])] for row in rows], dtype=np.int64),
             probabilities=np.array([[float(row[f"p_{label}"]) for label in names] for row in rows]),
         )
-    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+        if not np.isfinite(outcome.probabilities).all() or len(names) < 2:
+            raise ValueError("its probabilities are no numbers, or of a single class")
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError, OSError, csv.Error) as error:
         raise ValueError(f"what {folder} has of the run {name} cannot be read ({error}); test it again") from error
     return Member(name, fold, seed, metrics, outcome)
+
+
+def check_metrics(metrics: dict[str, Any]) -> None:
+    """Looks whether what is taken over of a member's metrics is what `test` writes.
+
+    Raises:
+        ValueError: It is not.
+        KeyError: Something is missing.
+    """
+    for section in ("per_class", "groups", "baselines", "split", "data"):
+        if not isinstance(metrics[section], dict):
+            raise ValueError(f"{section} is no section")  # noqa: TRY004  # what a file holds is a value
+    numbers = [metrics["accuracy"], *(each for each in metrics["baselines"].values() if each is not None)]
+    if duplicates := metrics.get("near_duplicates"):
+        numbers += [duplicates["share"], int(duplicates["flagged"])]
+    if seen := metrics.get("seen"):
+        numbers += [seen[key] for key in ("images", "seen", "chose")]
+        numbers += [0 if isinstance(seen["unknown"], list) else None]
+    if any(finite(each) is None for each in numbers):
+        raise ValueError("what has to be a number is none")
 
 
 def keep_member(run: Path, kept: Path) -> None:
@@ -213,13 +236,13 @@ def write_result(folder: Path, metrics: dict[str, Any], members: Sequence[Member
     folder.mkdir(parents=True, exist_ok=True)
     names = members[0].outcome.class_names
     with replacing(folder / PREDICTIONS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
         columns = ["path", "group", "label", "predicted", "fold", "seed", "confidence"]
-        writer.writerow([*columns, *(f"p_{name}" for name in names)])
+        file.write(csv_line([*columns, *(f"p_{name}" for name in names)]))
         for member in members:
             said = member.outcome
             rows = zip(said.paths, said.groups, said.labels, said.predicted, said.probabilities, strict=True)
             for path, group, label, predicted, probabilities in rows:
                 numbers = [f"{number:.6f}" for number in (probabilities.max(), *probabilities)]
-                writer.writerow([path, group, names[label], names[predicted], member.fold, member.seed, *numbers])
+                words = (cell(each) for each in (group, names[label], names[predicted]))
+                file.write(csv_line([cell_of_path(path), *words, member.fold, member.seed, *numbers]))
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")

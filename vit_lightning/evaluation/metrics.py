@@ -24,6 +24,7 @@ from vit_lightning.evaluation.intervals import (
     share_interval,
     wilson,
 )
+from vit_lightning.files import cell, cell_of_path, csv_line
 
 #: What scores without a model, and how it is called on the terminal and in the curves.
 BASELINE_NAMES = {
@@ -257,12 +258,12 @@ def write_predictions(path: Path, outcome: Outcome) -> None:
     """Writes `path,group,label,predicted,confidence` and a column a class with its probability, a row an image."""
     names = outcome.class_names
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "group", "label", "predicted", "confidence", *(f"p_{name}" for name in names)])
+        file.write(csv_line(["path", "group", "label", "predicted", "confidence", *(f"p_{name}" for name in names)]))
         rows = zip(outcome.paths, outcome.groups, outcome.labels, outcome.predicted, outcome.probabilities, strict=True)
         for name, group, label, said, probabilities in rows:
             numbers = [f"{number:.6f}" for number in (probabilities.max(), *probabilities)]
-            writer.writerow([name, group, names[label], names[said], *numbers])
+            words = (cell(each) for each in (group, names[label], names[said]))
+            file.write(csv_line([cell_of_path(name), *words, *numbers]))
 
 
 def as_list(interval: Array) -> list[float] | None:

@@ -192,13 +192,15 @@ def name_classes(class_names: list[str] | None, num_classes: int | None) -> list
     """
     if class_names is None and num_classes is None:
         raise ValueError("the model needs its classes: give model.class_names or model.num_classes")
-    check_number("num_classes", num_classes, least=1, most=LARGEST, whole=True, optional=True)
+    check_number("num_classes", num_classes, least=2, most=LARGEST, whole=True, optional=True)
     if class_names is not None:
         plain = isinstance(class_names, list | tuple) and all(isinstance(name, str) and name for name in class_names)
         if not plain or not class_names or len(set(class_names)) < len(class_names):
             raise ValueError(
                 f"class_names is {shown(class_names)}; expected a list of names that differ, as in [cat,dog]"
             )
+        if len(class_names) < 2:
+            raise ValueError(f"class_names has the one class {class_names[0]}; a classifier needs at least two")
     names = [str(index) for index in range(num_classes or 0)] if class_names is None else class_names
     if num_classes is not None and num_classes != len(names):
         raise ValueError(
