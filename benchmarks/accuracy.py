@@ -38,6 +38,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--workers", type=int, default=0, help="loader processes of a run")
     parser.add_argument("--epochs", type=int, help="in place of the study's, to try it out")
+    parser.add_argument("--block_length", type=int, help="frames in a block, likewise")
     parser.add_argument("--stop", type=float, help="seconds after which no run begins, and half as many more may end")
     parser.add_argument("--cache_dir", default="", help="where decoded pictures are kept; left out, the platform's")
     parser.add_argument("--make", nargs=2, metavar=("SET", "DIR"), help="cifar10_small, and the folder to make")
@@ -78,7 +79,10 @@ def main() -> None:
         method, fold, seed = asked.one.split(":")
         job = Job(asked.task, method, int(fold), int(seed))
         work = asked.keep / ".work"
-        run(job, asked.root, asked.keep, work, epochs=asked.epochs, workers=asked.workers, cache_dir=cache(asked))
+        changes = {"num_workers": asked.workers, "cache_dir": cache(asked)}
+        if asked.block_length:
+            changes |= {"block_length": asked.block_length, "guard": 0}
+        run(job, asked.root, asked.keep, work, epochs=asked.epochs, changes=changes)
         shutil.rmtree(work / job.name)
         return
     run_missing(asked)

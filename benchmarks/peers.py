@@ -150,9 +150,10 @@ class PeerClassifier(ViTClassifier):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; what the network itself says is not decayed, is not."""
         found = super().configure_optimizers()
-        names = self.net.no_weight_decay() if hasattr(self.net, "no_weight_decay") else set()
+        said: Any = getattr(self.net, "no_weight_decay", set)
+        names = said()
         kept = {id(parameter) for name, parameter in self.net.named_parameters() if name in names}
-        decayed, free = found["optimizer"].param_groups[:2]  # type: ignore[union-attr]  # an Optimizer
+        decayed, free = found["optimizer"].param_groups[:2]
         free["params"] += [each for each in decayed["params"] if id(each) in kept]
         decayed["params"] = [each for each in decayed["params"] if id(each) not in kept]
         return found
@@ -184,8 +185,17 @@ class Job:
         return f"{self.method}-f{self.fold}-s{self.seed}"
 
 
-def run(job: Job, root: Path, keep: Path, work: Path, *, epochs: int | None, workers: int, cache_dir: str) -> None:
-    """Trains a method, scores the last weights on the test part, and keeps config, metrics, curves and predictions."""
+def run(job: Job, root: Path, keep: Path, work: Path, *, epochs: int | None, changes: dict[str, Any]) -> None:
+    """Trains a method, scores the last weights on the test part, and keeps config, metrics, curves and predictions.
+
+    Args:
+        job: What to run.
+        root: The pictures.
+        keep: Where what the run leaves is kept, in a folder of its name.
+        work: Where the run's own folder is made.
+        epochs: In place of the study's.
+        changes: Of the data's arguments.
+    """
     keep_memory()
     task, chosen = TASKS[job.task], method(job.method, job.task)
     seed_everything(job.seed, workers=True, verbose=False)
@@ -193,7 +203,7 @@ def run(job: Job, root: Path, keep: Path, work: Path, *, epochs: int | None, wor
     settings = task.data | fold | {"val_fraction": 0.0, "augment": chosen.augment, "batch_size": chosen.batch_size}
     size = chosen.image_size or task.image_size
     source = RandAugmentedData if chosen.rand_augment else ImageDataModule
-    data = source(root=str(root), image_size=size, num_workers=workers, cache_dir=cache_dir, **settings)
+    data = source(root=str(root), image_size=size, **(settings | changes))
     data.prepare_data()
     data.arrange("fit")
     split = data.used_split

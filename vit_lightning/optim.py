@@ -40,7 +40,7 @@ class Muon(AdamW):
         self.momentum = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  # noqa: ANN401  # torch's own
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401  # torch's signature
         """One step of all parameters that have a gradient; gives the closure's loss."""
         loss = None
         if closure is not None:
@@ -83,7 +83,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """Nearly the nearest orthogonal matrices, (M, m, n): singular values between 0.7 and 1.2 in place of their own."""
     first, third, fifth = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x: Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
@@ -181,7 +181,8 @@ def balanced_weights(datamodule: object) -> Tensor:
     if counting is None:
         raise ValueError("class_weights balanced counts the images of an ImageDataModule; fit with one")
     counts = torch.tensor(counting())
-    return counts.sum() / (len(counts) * counts)
+    weights: Tensor = counts.sum() / (len(counts) * counts)
+    return weights
 
 
 def build_optimizer(model: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> AdamW:

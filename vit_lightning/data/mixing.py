@@ -34,6 +34,7 @@ def cut_and_mix(
     others, own = labels[order], 1.0 - (bottom - top) * (right - left) / (height * width)
 
     def shared(logits: Tensor, labels: Tensor) -> Tensor:
-        return own * loss(logits, labels) + (1.0 - own) * loss(logits, others)
+        both: Tensor = own * loss(logits, labels) + (1.0 - own) * loss(logits, others)
+        return both
 
     return (mixed, labels), shared
