@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from vit_lightning.data.demo import draw_demo
-from vit_lightning.runs import LOG_FOLDER, read_numbers
+from vit_lightning.runs import LOG_FOLDER, read_numbers, read_status
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -90,7 +90,8 @@ class Campaign:
             if process.returncode == 0:
                 return
             self.look(run, number, process.returncode, output, errors)
-            if self.lost:
+            finished = read_status(self.logs / run / "status.json").get("state") == "finished"
+            if finished or self.lost:  # the signal may come when all is done
                 return
 
     def look(self, run: str, number: int, status: int, output: str, errors: str) -> None:

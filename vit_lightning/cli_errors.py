@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vit_lightning.arguments import shown
+from vit_lightning.files import expanded
 
 #: How Python's types are called in messages.
 TYPES = {
@@ -44,25 +44,28 @@ def explain(message: str, options: Sequence[str]) -> str:
         nothing is known to be said better.
     """
     message = " ".join(message.split())
+    value = re.search(r'Parser key "([^"]+)": (.*)', message)
     unknown = re.search(r"unrecognized arguments?: (\S+)", message, re.IGNORECASE)
     key = re.search(r"(?:Group '([^']+)' )?does not accept option '([^']+)'", message)
     if unknown and not unknown[1].startswith("-"):
         return f"there is nothing to do with {unknown[1]!r}; options begin with --, as in --model.depth 6"
-    if refused := re.search(r"Option '([^']+)' is not accepted", message):
+    if not value and (refused := re.search(r"Option '([^']+)' is not accepted", message)):
         return f"there is no option {refused[1]}; --help lists all"
     if unknown or key:
         name = unknown[1].partition("=")[0] if unknown else "--" + ".".join(filter(None, key.groups())) if key else ""
         longer = [option for option in options if option.startswith(name)]  # options are not abbreviated
         near = ", ".join(longer[:5]) or nearest(name, options)
         shown, near = (name, near) if unknown else (name[2:], near and near[2:])  # in a file there are no dashes
-        return f"there is no option {shown}; " + (f"did you mean {near}?" if near else "--help lists all")
+        inside = "" if unknown or not value else f"{value[1]}: "
+        return f"{inside}there is no option {shown}; " + (f"did you mean {near}?" if near else "--help lists all")
     if valueless := re.search(r"argument (?:-\w/)?(--\S+): expected", message):
         return f"{valueless[1]} needs a value after it"
     if requirement := re.search(r"class_path '[^']*?(\w+)': Requirement '([^']+)' not met", message):
         return f"{requirement[1]} needs {requirement[2]}, which is not installed: pip install '{requirement[2]}'"
-    if problem := re.search(r"Problem with given class_path '([^']+)': (.+?)(?= - Expected| Given value|$)", message):
-        return f"{problem[1]} cannot be used: {problem[2]}"
-    value = re.search(r'Parser key "([^"]+)": (.*)', message)
+    if problem := re.search(
+        r"Problem with given class_path '([^']+)': (.+?)(?= - Expected| - Problem| Given value|$)", message
+    ):
+        return f"{value[1] + ': ' if value else ''}{problem[1]} cannot be used: {problem[2]}"
     if value and (found := re.search(r"(?:Got|Given) value:(.*)$", value[2])):
         shown = found[1].strip() or "empty"
         if "Expected a dot import path" in message or "subclass" in message or "callbacks" in value[1]:
@@ -83,6 +86,10 @@ def explain(message: str, options: Sequence[str]) -> str:
 
 #: Values of a config at most.
 LARGEST = 100_000
+
+
+#: Brackets in brackets at most: the time that YAML's reader takes grows with their square.
+DEPTH = 100
 
 
 class ConfigError(ValueError):
@@ -113,6 +120,16 @@ class ConfigLoader(yaml.SafeLoader):
                     raise ConfigError(f"{stand}; put what belongs together under one")
                 lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+def too_deep(text: str) -> bool:
+    """Whether more than `DEPTH` brackets are open at once."""
+    depth = 0
+    for sign in re.findall(r"[\[{\]}]", text):
+        depth = max(0, depth + (1 if sign in "[{" else -1))
+        if depth > DEPTH:
+            return True
+    return False
 
 
 def unfolded(node: yaml.Node, known: dict[int, int], around: tuple[int, ...]) -> int:
@@ -148,6 +165,8 @@ def check_configs(words: Sequence[str]) -> None:
         if digits := re.search(r"\d{4301,}", word):  # Python reads no longer ones, and does not say where one stands
             before = word.partition("=")[0] if "=" in word else words[place - 1]
             raise ValueError(f"{shown(before)} has a number of {len(digits[0])} digits; expected fewer")
+        if too_deep(word):
+            raise ValueError(f"{shown(word)} has brackets in more than {DEPTH} brackets; expected a value")
         option, equals, value = word.partition("=")
         name = value if equals else "".join(words[place + 1 : place + 2])
         if option in ("-c", "--config") and name and not name.startswith("-"):
@@ -161,12 +180,15 @@ def check_config(name: str) -> None:
         FileNotFoundError: It is missing, or is a folder.
         ValueError: It is no YAML, holds something else than sections, or holds one of them twice.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"the config {name} {found}; give a YAML file such as configs/demo.yaml")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), ConfigLoader)  # a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        if too_deep(text):
+            raise RecursionError
+        content = yaml.load(text, ConfigLoader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"the config {name} is no YAML: {error.problem}{line}") from error
@@ -183,6 +205,8 @@ def check_config(name: str) -> None:
             f"the config {name} holds no settings; expected sections such as `model:` and `data:`, as in "
             "configs/demo.yaml"
         )
+    if "config" in content:
+        raise ValueError(f"the config {name} has the section `config`; give several files by a --config each")
     strange = [key for key in content if not isinstance(key, str)]
     if strange:
         raise ValueError(f"the config {name} has the section {shown(strange[0])}; expected names such as `model:`")

@@ -44,6 +44,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with the home folder for `~`; of a user whom the system does not know it is a name like any other."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def csv_line(row: Iterable[object]) -> str:
     """A line of a CSV file that ends with a newline."""
     text = io.StringIO()

@@ -16,6 +16,7 @@ from vit_lightning.checkpoint import check_weights, read_checkpoint
 from vit_lightning.data.frames import load_frame
 from vit_lightning.data.index import FORMATS, images_below, is_image, named, other_files
 from vit_lightning.data.transforms import frame_size, normalise
+from vit_lightning.files import expanded
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
 
@@ -127,7 +128,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         if not pattern:
             raise ValueError("--images has an empty name; give image files, folders or quoted globs")
-        path = Path(pattern).expanduser()
+        path = expanded(pattern)
         if path.is_file():
             images = [named(path)]
         elif path.is_dir():

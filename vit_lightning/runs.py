@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from vit_lightning.arguments import shown
-from vit_lightning.files import write_text
+from vit_lightning.files import expanded, write_text
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
 
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
+
+#: In the message of a training whose numbers are none any more.
+DIVERGED = "training has failed"
 
 #: What a run may be. One whose status says `running` while no process trains it was interrupted.
 STATES = ("running", "finished", "interrupted", "failed", "unknown")
@@ -294,7 +297,7 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
             chosen, why = max(rivals, key=lambda rival: rival.best_acc or 0.0), f"the best of {len(rivals)}"
         path = chosen.checkpoint()
         return path, f"{chosen.name} ({why}), {path.name}"
-    path = Path(run).expanduser()
+    path = expanded(run)
     if path.suffix == ".ckpt":
         if path.is_file():
             return path, str(path)
@@ -310,7 +313,7 @@ def find_run(run: str, logs: Path) -> Run:
     Raises:
         FileNotFoundError: There is no such run.
     """
-    path = Path(run).expanduser()
+    path = expanded(run)
     if path.suffix == ".ckpt" and path.is_file():
         path = path.resolve().parent.parent
     for folder in (logs / run, path):

@@ -25,6 +25,7 @@ from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.sources import find_classes
+from vit_lightning.files import expanded
 from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, fitting_precision, keep_memory
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, set_up_logging
@@ -222,7 +223,7 @@ class ModelCommand(LightningCLI):
             raise ValueError("data.root is empty; give the folder that holds the class folders")
         for name in ("root", "cache_dir"):
             if data[name] is not None:
-                data[name] = str(Path(data[name]).expanduser().resolve())
+                data[name] = str(expanded(data[name]).resolve())
         data.split, data.group_by = absolute(data.split), absolute(data.group_by)
         if not self.needs_data():
             return

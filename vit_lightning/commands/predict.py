@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.commands.evaluating import EvaluationCommand
 from vit_lightning.commands.model_command import run_command
-from vit_lightning.files import check_folder
+from vit_lightning.files import check_folder, expanded
 from vit_lightning.hardware import device_name
 from vit_lightning.inference import find_images
 
@@ -55,7 +55,7 @@ class Predict(EvaluationCommand):
     def prediction_file(self) -> Path:
         """The file of this command: `--output`, or the next number in the run's folder (or here, for a lone file)."""
         if self.options.output:
-            return Path(self.options.output).expanduser()
+            return expanded(self.options.output)
         folder = (self.run_folder or Path()) / "predictions"
         taken = [int(path.stem) for path in folder.glob("*.csv") if path.stem.isdigit()]
         return folder / f"{max(taken, default=0) + 1:04}.csv"

@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 
 from vit_lightning.checkpoint import marked_arguments, read_checkpoint, whole_epochs
 from vit_lightning.data.splitting import Split
+from vit_lightning.files import expanded
 from vit_lightning.models.layers import FROM_START
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import Run
@@ -127,5 +128,5 @@ def absolute(split: object) -> object:
     file, colon, column = split.partition(".csv:")
     if colon or split.endswith(".csv"):
         file = file if colon else split.removesuffix(".csv")
-        return f"{Path(f'{file}.csv').expanduser().resolve()}{':' * bool(colon)}{column}"
+        return f"{expanded(f'{file}.csv').resolve()}{':' * bool(colon)}{column}"
     return split

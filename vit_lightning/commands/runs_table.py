@@ -208,7 +208,7 @@ def section_title(runs: Sequence[Run]) -> str:
     title = f"{data.get('name', 'data not known')}, {split.get('kind', 'split not known')}"
     title += f" {str(family)[:6]}" if family else ""
     title += f" {LEAKS}" if any(run.leaks for run in runs) else ""
-    if len({(run.status.get("split") or {}).get("id") for run in runs}) > 1:
+    if len({str((run.status.get("split") or {}).get("id")) for run in runs}) > 1:
         return legible(f"{title}: several folds")
     parts = [f"{part} {split[part]:,}" for part in ("train", "val", "test") if isinstance(split.get(part), int)]
     return legible(title + (f": {', '.join(parts)}" if parts else ""))

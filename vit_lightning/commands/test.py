@@ -15,7 +15,7 @@ from vit_lightning.commands.model_command import TRAINER_DEFAULTS, run_command
 from vit_lightning.commands.resuming import absolute
 from vit_lightning.commands.seen import Seen, add_allow_seen
 from vit_lightning.data.splitting import Split
-from vit_lightning.files import check_folder
+from vit_lightning.files import check_folder, expanded
 from vit_lightning.runs import read_status
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Test(EvaluationCommand):
     def report_folder(self) -> Path:
         """Where the report goes: `--output`, the run's folder, or here for a checkpoint by itself."""
         if self.options.output:
-            return Path(self.options.output).expanduser()
+            return expanded(self.options.output)
         return (self.run_folder or Path()) / "report"
 
     @property

@@ -25,6 +25,7 @@ from vit_lightning.data.sources import Source, locate
 from vit_lightning.data.splits import Fold
 from vit_lightning.data.splitting import Split, SplitSettings, check_parts, list_images, make_split
 from vit_lightning.data.transforms import Augment, frame_size, normalise, train_transform
+from vit_lightning.files import expanded
 
 
 class ImageDataModule(LightningDataModule):
@@ -99,7 +100,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"in_channels is {in_channels}; pictures are given as 3 (colour) or 1 (grey)")
         self.save_hyperparameters()
         self.source: Source = "folder" if root is not None else source
-        self.root = Path(root).expanduser() if root is not None else None
+        self.root = expanded(root) if root is not None else None
         self.image_size = both_sides("data.image_size", image_size)
         self.in_channels = in_channels
         #: What decides the split; who wants it otherwise, as a run that goes on does, puts other ones here in time.
@@ -114,7 +115,7 @@ class ImageDataModule(LightningDataModule):
             subset=subset,
             on_error=on_error,
             cache=cache,
-            cache_dir=Path(cache_dir or platformdirs.user_cache_dir("vit_lightning")).expanduser(),
+            cache_dir=expanded(cache_dir or platformdirs.user_cache_dir("vit_lightning")),
             seed=seed,
         )
         self.augment: Augment = augment
@@ -125,8 +126,7 @@ class ImageDataModule(LightningDataModule):
         self.frames: dict[str, Frames] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
-        #: The epoch with which training begins, and how many of its batches are done.
-        self.first_epoch, self.first_batch = 0, 0
+        self.first_epoch, self.first_batch = 0, 0  # with which training begins
 
     @property
     def used_split(self) -> Split:

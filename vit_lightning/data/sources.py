@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from vit_lightning.data import demo, kaggle
 from vit_lightning.data.index import find_layout
-from vit_lightning.files import kept_in
+from vit_lightning.files import expanded, kept_in
 from vit_lightning.progress import track
 
 Source = Literal["kaggle", "demo", "folder"]
@@ -24,7 +24,7 @@ def find_classes(source: Source, root: str | None) -> list[str]:
         ValueError: No root for a folder, or no class folders in it.
     """
     if root is not None:
-        return find_layout(Path(root).expanduser()).classes
+        return find_layout(expanded(root)).classes
     if source == "folder":
         raise ValueError(NO_ROOT)
     return list(kaggle.CLASSES)  # the demo's classes are the same

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_lightning.data.index import Sample
-from vit_lightning.files import cell, cell_of_path, csv_line, read_cell
+from vit_lightning.files import cell, cell_of_path, csv_line, expanded, read_cell
 
 PARTS = ("train", "val", "test")
 
@@ -276,7 +276,7 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
         return [replace(sample, group=folder) for sample, folder in zip(samples, folders, strict=True)]
     file, _, column = group_by.rpartition(":") if not group_by.endswith(".csv") else (group_by, "", "group")
     if file.endswith(".csv"):
-        return groups_of_table(samples, Path(file).expanduser(), column)
+        return groups_of_table(samples, expanded(file), column)
     try:
         pattern = re.compile(group_by)
     except re.error as error:

@@ -27,6 +27,7 @@ from vit_lightning.data.splits import (
     split_random,
     take_subset,
 )
+from vit_lightning.files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def list_images(
     kind = kind_of(root, layout, settings)
     listed = find_samples(root, layout, tell=tell)
     if kind == "csv":
-        table = Path(str(settings.split)).expanduser()
+        table = expanded(str(settings.split))
         return layout, kind, listed, read_split(table, root=root, classes=layout.classes)
     return layout, kind, listed, listed
 

@@ -73,7 +73,11 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     for section in ("per_class", "groups", "baselines", "split", "data"):
         if not isinstance(metrics[section], dict):
             raise ValueError(f"{section} is no section")  # noqa: TRY004  # what a file holds is a value
-    numbers = [metrics["accuracy"], *(each for each in metrics["baselines"].values() if each is not None)]
+    numbers = [
+        metrics["accuracy"],
+        0 if isinstance(metrics["groups"]["kind"], str) else None,
+        *(each for each in metrics["baselines"].values() if each is not None),
+    ]
     if duplicates := metrics.get("near_duplicates"):
         numbers += [duplicates["share"], int(duplicates["flagged"])]
     if seen := metrics.get("seen"):
