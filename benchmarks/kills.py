@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from vit_lightning.data.demo import draw_demo
-from vit_lightning.runs import LOG_FOLDER, read_numbers
+from vit_lightning.runs import LOG_FOLDER, read_numbers, read_status
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -64,7 +64,9 @@ class Campaign:
         command = [sys.executable, "-m", "vit_lightning.cli", "fit", *words]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c
+        )
 
     def whole(self, run: str) -> float:
         """Trains without a break; gives the seconds."""
@@ -85,12 +87,13 @@ class Campaign:
                     process.wait(self.random.uniform(0.0, longest))
                 except subprocess.TimeoutExpired:
                     process.send_signal(number)
-                    self.kills[signal.Signals(number).name] += 1
             output, errors = process.communicate()
             if process.returncode == 0:
                 return
+            self.kills[signal.Signals(number).name] += 1
             self.look(run, number, process.returncode, output, errors)
-            if self.lost:
+            finished = read_status(self.logs / run / "status.json").get("state") == "finished"
+            if finished or self.lost:  # the signal may come when all is done
                 return
 
     def look(self, run: str, number: int, status: int, output: str, errors: str) -> None:
@@ -129,6 +132,11 @@ class Campaign:
             for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step"):
                 if not same(first.get(key), second.get(key)):
                     self.lost.append(f"{run}: another {key} in {name}")
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def same(first: Any, second: Any) -> bool:  # noqa: ANN401  # whatever a checkpoint holds

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "vit_lightning"
 LAYERS = (
     ("cli",),
     ("commands",),
+    ("sweep",),
     ("check",),
     ("callbacks",),
     ("inference",),

@@ -32,3 +32,38 @@ def test_it_runs(name: str, settings: list[str], ratios: set[str], frames: Path,
     assert ratios <= closing.keys()
     assert all(value >= 0 for value in closing.values())
     assert (tmp_path / "table.png").is_file() == (name in ("step", "loader", "epoch", "predict"))
+
+
+def test_accuracy_keeps_what_a_run_leaves_and_does_what_is_missing(frames: Path, tmp_path: Path) -> None:
+    """One epoch of a peer on few frames; the second time nothing runs."""
+    options = [f"--root={frames}", f"--keep={tmp_path / 'kept'}", "--methods=ours,timm", "--folds=1", "--epochs=1"]
+    options += [f"--cache_dir={tmp_path / 'cache'}", "--block_length=4"]
+    command = [sys.executable, "-m", "benchmarks.accuracy", *options]
+    for again in (False, True):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == {"ours": 16, "timm": 16}
+        assert ("timm-f1-s0: acc" in done.stdout) == (not again)
+    for name in ("ours-f1-s0", "timm-f1-s0"):
+        kept = {path.name for path in (tmp_path / "kept" / name).iterdir()}
+        assert kept == {"config.yaml", "history.csv", "metrics.json", "predictions.csv.gz"}
+    assert str(tmp_path) not in (tmp_path / "kept/ours-f1-s0/config.yaml").read_text()
+
+
+def test_cifar10_small_is_made_of_the_listed_pictures(tmp_path: Path) -> None:
+    names = [line.split() for line in (ROOT / "benchmarks/cifar10_small.txt").read_text().splitlines()]
+    assert [len(numbers) for _, *numbers in names] == [400] * 10 + [500] * 10
+    for part, *numbers in names:
+        (tmp_path / "clone" / part).mkdir(parents=True)
+        for number in numbers:
+            (tmp_path / "clone" / part / f"{number}.jpg").touch()
+    (tmp_path / "clone/train/cat/unlisted.jpg").touch()
+    words = [sys.executable, "-m", "benchmarks.accuracy", "--make", "cifar10_small", str(tmp_path / "made")]
+    done = subprocess.run(
+        [*words, f"--source={tmp_path / 'clone'}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "made").rglob("*.jpg"))) == 9000
+    done = subprocess.run([*words, f"--source={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "is missing; give a clone" in done.stderr.splitlines()[-1]

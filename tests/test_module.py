@@ -78,6 +78,43 @@ def test_label_smoothing_is_for_training_alone() -> None:
     torch.testing.assert_close(smooth, 0.5 * hard - 0.5 * log_probabilities.mean())
 
 
+@pytest.mark.parametrize(("cutmix", "mixed"), [(0.0, 0), (0.5, 20), (1.0, 40)])
+def test_cutmix_mixes_that_share_of_the_training_batches_and_no_other(cutmix: float, mixed: int) -> None:
+    model = classifier(cutmix=cutmix).eval()
+    x, labels = images(16).tensors
+    seen: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    model.log = lambda *_, **__: None  # type: ignore[method-assign]  # a spy
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # a spy
+    for _ in range(40):
+        model.training_step((x, labels), 0)
+    assert sum(not torch.equal(each, x) for each in seen) == pytest.approx(
+        mixed, abs=12 * (0 < cutmix < 1) + 2 * cutmix
+    )
+    seen.clear()
+    model.validation_step((x, labels), 0)
+    assert torch.equal(seen[0], x)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd"}, {"cutmix": 1.5}, {"stem": "deep"}])
+def test_a_choice_that_is_not_known_is_refused(changes: dict[str, Any]) -> None:
+    (name,) = changes
+    with pytest.raises(ValueError, match=name):
+        classifier(**changes)
+
+
+def test_a_stem_and_muon_learn_and_run_on_one_image_alike() -> None:
+    model = classifier(stem="conv", pool="gap", optimizer="muon", lr=0.01, warmup_fraction=0.0)
+    data = images(32)
+    runner = trainer(max_epochs=12, gradient_clip_val=1.0)
+    runner.fit(model, DataLoader(data, batch_size=16))
+    assert runner.callback_metrics["train/acc"] > 0.6
+    x = data.tensors[0][:3]
+    with torch.inference_mode():
+        together, alone = model.eval()(x), torch.stack([model(each) for each in x])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
 class Steps(Callback):
     """Notes learning rates and gradient norms as the optimizer meets them."""
 

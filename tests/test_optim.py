@@ -1,5 +1,6 @@
 """Decay groups on the real model; the schedule value by value and against torch's own schedulers."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
 from vit_lightning.models.vit import VisionTransformer
-from vit_lightning.optim import parameter_groups, warmup_cosine
+from vit_lightning.optim import Muon, build_optimizer, orthogonal, parameter_groups, update_settings, warmup_cosine
 
 #: What is free of decay in `small()`: one line a kind.
 FREE = {f"blocks.{layer}.norm{k}.{name}" for layer in (0, 1) for k in (1, 2) for name in ("weight", "bias")}
@@ -139,3 +140,96 @@ def test_agrees_with_torch_s_linear_and_cosine_schedulers() -> None:
     found = [warmup_cosine(step, total_steps=total, warmup_steps=warmup) for step in range(total + 1)]
     assert found[1 : warmup + 1] == pytest.approx(rise, abs=1e-9)
     assert found[warmup:] == pytest.approx(fall, abs=1e-9)
+
+
+SETTINGS: dict[str, object] = {"optimizer": "muon", "lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.1}
+SETTINGS |= {"decay_all": False}
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5)])
+def test_orthogonal_evens_out_the_singular_values_and_keeps_the_directions(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape)
+    found = orthogonal(matrices)
+    assert found.shape == matrices.shape
+    for matrix, each in zip(matrices, found, strict=True):
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        assert torch.linalg.svdvals(each).max() < 1.3
+        inner = u.mT @ each @ v.mT  # diagonal, as the singular vectors are the matrix's own
+        torch.testing.assert_close(inner, torch.diag(inner.diagonal()), atol=1e-4, rtol=0)
+        assert inner.diagonal().median() > 0.6
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 8), (8, 32)])
+def test_a_matrix_moves_as_with_torch_s_own_muon(shape: tuple[int, int]) -> None:
+    """Which computes the iteration in bf16."""
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    groups: list[dict[str, object]] = [{"params": [ours], "matrices": 1}]
+    one = Muon(groups, lr=0.02, weight_decay=0.1)
+    other = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        one.step()
+        other.step()  # type: ignore[no-untyped-call]  # torch's is untyped
+    moved, expected = ours - start, theirs - start
+    assert ((moved - expected).norm() / expected.norm()).item() < 0.03
+
+
+def test_queries_keys_and_values_are_made_orthogonal_each_by_itself() -> None:
+    torch.manual_seed(0)
+    whole, parts = nn.Parameter(torch.zeros(24, 8)), [nn.Parameter(torch.zeros(8, 8)) for _ in range(3)]
+    whole.grad = torch.randn(24, 8)
+    for part, gradient in zip(parts, whole.grad.chunk(3), strict=True):
+        part.grad = gradient.clone()
+    Muon([{"params": [whole], "matrices": 3}], lr=0.1).step()
+    Muon([{"params": parts, "matrices": 1}], lr=0.1).step()
+    torch.testing.assert_close(whole.detach(), torch.cat([part.detach() for part in parts]))
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest_as_ever() -> None:
+    torch.manual_seed(0)
+    model, images = small(pool="gap"), torch.randn(4, 3, 16, 16)
+    twin = small(pool="gap")
+    twin.load_state_dict(model.state_dict())
+    optimizers = [
+        build_optimizer(each, SETTINGS | {"optimizer": name}) for each, name in ((model, "muon"), (twin, "adamw"))
+    ]
+    counts = [group.get("matrices", 0) for group in optimizers[0].param_groups]
+    assert counts == [0, 0, 1, 3]
+    taken = {parameter for group in optimizers[0].param_groups[2:] for parameter in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if parameter in taken}
+    kinds = ("attention.qkv", "attention.out", "mlp.expand", "mlp.contract")
+    assert names == {f"blocks.{layer}.{kind}.weight" for layer in (0, 1) for kind in kinds}
+    for each, optimizer in zip((model, twin), optimizers, strict=True):
+        each.head.weight.data.fill_(0.1)
+        each(images).logsumexp(dim=1).sum().backward()
+        optimizer.step()
+    for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, theirs) == (name not in names), name
+
+
+def test_a_muon_that_was_saved_goes_on_to_the_bit_with_what_flags_say() -> None:
+    torch.manual_seed(0)
+    model = small()
+    optimizer = build_optimizer(model, SETTINGS)
+
+    def step(each: Optimizer, net: nn.Module, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in net.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        each.step()
+
+    step(optimizer, model, 0)
+    twin = small()
+    twin.load_state_dict(model.state_dict())
+    again = build_optimizer(twin, SETTINGS)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch keeps the tensors it is given
+    step(optimizer, model, 1)
+    step(again, twin, 1)
+    assert all(map(torch.equal, model.parameters(), twin.parameters()))
+    schedule = torch.optim.lr_scheduler.LambdaLR(again, lambda _: 1.0)
+    update_settings(again, schedule, SETTINGS | {"weight_decay": 0.3})
+    assert [group["weight_decay"] for group in again.param_groups] == [0.3, 0.0, 0.3, 0.3]

@@ -1,6 +1,7 @@
 """Checkpoints read and held against a network: which weights fit, and what has to stay as it was."""
 
 import inspect
+import logging
 import pickle
 import re
 import zipfile
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from vit_lightning.arguments import shown
 from vit_lightning.models.layers import FREE, patch_grid, resample_positions
 from vit_lightning.models.vit import VisionTransformer
+
+log = logging.getLogger(__name__)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -199,3 +202,15 @@ def initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, 
             "another shape; give a checkpoint that this version has written"
         )
     return weights
+
+
+def take_initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, Any]) -> None:
+    """Puts `initial_weights` into a network, and says so.
+
+    Raises:
+        ValueError: As in `initial_weights`.
+    """
+    weights = initial_weights(path, net, arguments)
+    net.load_state_dict(net.state_dict() | weights)
+    fresh = "" if "head.weight" in weights else "; the head starts afresh: the classes are others"
+    log.info("weights from %s%s", path, fresh)

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "label images with a run: --images PATH ...",
     "check": "look for mistakes before an hour is spent: --config ...",
     "folds": "every fold and seed, one report over every image: --config ...",
+    "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
 
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(command, COMMANDS, n=1)
             instead = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
             raise ValueError(f"there is no command {command!r}; {instead}")
-        module = importlib.import_module(f"vit_lightning.commands.{command}")  # torch, unless it is `runs`
+        module = importlib.import_module(
+            f"vit_lightning.commands.{command}"
+        )  # torch, unless it is `runs`, `folds` or `sweep`
         status: int = module.main(words[1:])
         return status
     except KeyboardInterrupt:

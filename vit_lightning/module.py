@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from vit_lightning.checkpoint import initial_weights, network_defaults
+from vit_lightning import optim
+from vit_lightning.checkpoint import network_defaults, take_initial_weights
 from vit_lightning.data.loading import Prediction
+from vit_lightning.data.mixing import cut_and_mix
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
-from vit_lightning.optim import build_optimizer, build_schedule, check_settings, clip_gradients, update_settings
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ViTClassifier(LightningModule):
-    """A Vision Transformer trained with AdamW and a warm-up-cosine schedule.
+    """A Vision Transformer trained with AdamW or Muon and a warm-up-cosine schedule.
 
     All arguments are plain numbers and names, so that a checkpoint's own hyper-parameters rebuild the model.
 
@@ -36,12 +37,14 @@ class ViTClassifier(LightningModule):
         compile: Have torch.compile translate the network for training: half a minute, won back by long runs on a GPU.
         init_from: A checkpoint (on the command line also a run) whose weights training starts from. Of another image
             size, the positions are resampled; of other classes, the head starts afresh; all else has to be the same.
+        optimizer: `adamw`, or `muon`: orthogonal steps for the blocks' matrices (Jordan et al. 2024), else AdamW.
         lr: Peak learning rate.
         betas: AdamW's averaging rates.
-        weight_decay: AdamW's decoupled weight decay.
+        weight_decay: Decoupled weight decay.
         decay_all: Decay biases, norms, tokens and positions too.
         warmup_fraction: Share of all steps in which the learning rate rises linearly from 0.
         label_smoothing: Share of the training target spread evenly over all classes.
+        cutmix: Share of the batches whose images get a rectangle of one another (CutMix, Yun et al. 2019).
         class_weights: `balanced` weighs each training image by n / (K n_k), for n images of which n_k are of its class,
             so that all K classes count alike in the training loss; left out, all images do.
         ema: Decay of the average over the weights of all steps, as 0.999, which then validates and is the model's.
@@ -58,12 +61,14 @@ class ViTClassifier(LightningModule):
         num_classes: int | None = None,
         compile: bool = False,  # torch's own word
         init_from: Annotated[str | None, FROM_START] = None,
+        optimizer: Annotated[Literal["adamw", "muon"], FROM_START] = "adamw",
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.05,
         decay_all: Annotated[bool, FROM_START] = False,
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
+        cutmix: float = 0.0,
         class_weights: Literal["balanced"] | None = None,
         ema: Annotated[float | None, FROM_START] = None,
         **network: Any,  # noqa: ANN401  # jsonargparse finds names and types in VisionTransformer's own signature
@@ -72,7 +77,8 @@ class ViTClassifier(LightningModule):
         class_names = name_classes(class_names, num_classes)
         num_classes = len(class_names)
         check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
-        check_settings(lr=lr, betas=betas, weight_decay=weight_decay, class_weights=class_weights)
+        optim.check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
+        optim.check_loss(cutmix=cutmix, class_weights=class_weights)
         network = network_defaults() | network  # a checkpoint says all: a default that changes changes no old run
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names
@@ -98,16 +104,9 @@ class ViTClassifier(LightningModule):
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where none is
             self.net.compile()  # in place: the names of the weights stay
         if self.hparams["init_from"] is not None and self.trainer.ckpt_path is None:
-            weights = initial_weights(Path(self.hparams["init_from"]), self.net, self.hparams)
-            self.net.load_state_dict(self.net.state_dict() | weights)
-            fresh = "" if "head.weight" in weights else "; the head starts afresh: the classes are others"
-            log.info("weights from %s%s", self.hparams["init_from"], fresh)
+            take_initial_weights(Path(self.hparams["init_from"]), self.net, self.hparams)
         if self.hparams["class_weights"] == "balanced":
-            counting = getattr(getattr(self.trainer, "datamodule", None), "training_counts", None)
-            if counting is None:
-                raise ValueError("class_weights balanced counts the images of an ImageDataModule; fit with one")
-            counts = torch.tensor(counting())
-            self.class_weights = counts.sum() / (len(counts) * counts)
+            self.class_weights = optim.balanced_weights(getattr(self.trainer, "datamodule", None))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """What training minimises: cross-entropy with label smoothing and class weights, (B, K) and (B,) -> ().
@@ -133,8 +132,9 @@ class ViTClassifier(LightningModule):
         return value, logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
-        """The batch's `loss`."""
-        loss, _ = self.shared_step("train", batch, self.loss)
+        """The batch's `loss`; of mixed images, both labels' by their shares. Scores are of the images' own labels."""
+        mixed = self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]
+        loss, _ = self.shared_step("train", *(cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)))
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
@@ -163,18 +163,18 @@ class ViTClassifier(LightningModule):
         if steps == float("inf"):
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
         # The fused kernel unscales gradients itself under fp16's loss scaling, which would bypass the clipping below.
-        optimizer = build_optimizer(self.net, self.hparams, fused=self.trainer.precision != "16-mixed")
-        schedule = build_schedule(optimizer, self.hparams, total_steps=int(steps))
+        optimizer = optim.build_optimizer(self.net, self.hparams, fused=self.trainer.precision != "16-mixed")
+        schedule = optim.build_schedule(optimizer, self.hparams, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Puts this run's settings over those that a checkpoint's optimizer and schedule brought along."""
         if self.trainer.ckpt_path is not None:
-            update_settings(self.trainer.optimizers[0], self.lr_schedulers(), self.hparams)
+            optim.update_settings(self.trainer.optimizers[0], self.lr_schedulers(), self.hparams)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clips and logs the norm of all gradients: Lightning's clipping refuses a fused optimizer under bf16."""
-        norm = clip_gradients(self.net, gradient_clip_val, gradient_clip_algorithm)
+        norm = optim.clip_gradients(self.net, gradient_clip_val, gradient_clip_algorithm)
         self.log("train/grad_norm", norm, on_step=True, on_epoch=False)

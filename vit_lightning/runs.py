@@ -23,6 +23,9 @@ LOG_FOLDER = "lightning_logs"
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
 
+#: In the message of a training whose numbers are none any more.
+DIVERGED = "training has failed"
+
 #: What a run may be. One whose status says `running` while no process trains it was interrupted.
 STATES = ("running", "finished", "interrupted", "failed", "unknown")
 

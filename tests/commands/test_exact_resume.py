@@ -30,6 +30,10 @@ Place = tuple[str, int, int]
 
 EMA = ["--model.ema=0.9"]
 
+#: All that the recommended recipe has beyond the paper, and averaged running means.
+FULL = [*EMA, "--model.stem=conv", "--model.pool=gap", "--model.optimizer=muon", "--model.cutmix=0.5"]
+FULL += ["--data.augment=strong"]
+
 SameRun = Callable[[Path, Path], None]
 
 
@@ -102,7 +106,7 @@ CUT = Path("lightning_logs/cut")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("options", [[], EMA], ids=["plain", "ema"])
+@pytest.mark.parametrize("options", [[], EMA, FULL], ids=["plain", "ema", "full"])
 def test_two_breaks_in_one_epoch_and_one_in_the_next(
     send: Callable[..., None],
     uninterrupted: Callable[[Sequence[str]], Path],

@@ -2,6 +2,7 @@
 
 import colorsys
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_what_was_normalised_is_restored_to_the_byte(channels: int) -> None:
     assert apart <= (0 if channels == 3 else 1)  # a brightness may lie at half a step
 
 
-@pytest.mark.parametrize("augment", ["trivial", "light", "article"])
+@pytest.mark.parametrize("augment", ["trivial", "strong", "light", "article"])
 @pytest.mark.parametrize("size", [(16, 28), (28, 16)])
 def test_training_images_have_the_size_asked_for(augment: Augment, size: tuple[int, int]) -> None:
     found = train_transform(size, augment)(noise(40, 30))
@@ -66,7 +67,7 @@ def test_without_augmentation_nothing_changes() -> None:
     assert torch.equal(train_transform((16, 16), "none")(frame), frame)
 
 
-@pytest.mark.parametrize("augment", ["trivial", "light", "article"])
+@pytest.mark.parametrize("augment", ["trivial", "strong", "light", "article"])
 def test_augmented_images_differ_from_draw_to_draw_and_repeat_with_the_seed(augment: Augment) -> None:
     frame, transform = noise(40, 30), train_transform((16, 16), augment)
 
@@ -124,7 +125,7 @@ def test_light_keeps_at_least_four_fifths_of_the_area() -> None:
     assert max(areas) > 0.93
 
 
-@pytest.mark.parametrize("augment", ["trivial", "light", "article", "none"])
+@pytest.mark.parametrize("augment", ["trivial", "strong", "light", "article", "none"])
 def test_transforms_reach_spawned_loader_processes(augment: Augment) -> None:
     transform, frame = train_transform((16, 16), augment), noise(40, 30)
     arrived = pickle.loads(pickle.dumps(transform))
@@ -136,13 +137,14 @@ def test_transforms_reach_spawned_loader_processes(augment: Augment) -> None:
 
 @pytest.mark.parametrize("picture", [(480, 854), (720, 1280), (854, 480), (300, 300), (40, 2000), (20, 16), (224, 225)])
 @pytest.mark.parametrize("image_size", [(224, 224), (112, 192)])
-@pytest.mark.parametrize("augment", ["trivial", "article"])
+@pytest.mark.parametrize("augment", ["trivial", "strong", "article"])
 def test_frames_are_so_large_that_crops_are_not_enlarged(
     picture: tuple[int, int], image_size: tuple[int, int], augment: Augment
 ) -> None:
     """Unless a crop of the picture itself would be, in that direction."""
     frame = frame_size(image_size, augment)(*picture)
-    crop = CropSquarely(image_size, scale=(0.8, 1.0)) if augment == "article" else CropNearly(image_size)
+    share = (0.5, 1.0) if augment == "strong" else (0.8, 1.0)
+    crop = CropSquarely(image_size, scale=share) if augment == "article" else CropNearly(image_size, share)
     torch.manual_seed(0)
     for _ in range(100):
         box = crop.make_params([torch.empty(3, *frame)])
@@ -154,6 +156,7 @@ def test_frames_are_so_large_that_crops_are_not_enlarged(
 
 def test_frames_are_no_larger_than_that() -> None:
     assert frame_size((224, 224), "trivial")(480, 854) == (280, 280)
+    assert frame_size((112, 192), "strong")(480, 854) == (183, 314)  # by sqrt(0.5 * 3 / 4)
     assert frame_size((224, 224), "article")(480, 854) == (224, 399)  # the middle is cropped, 224 high
     assert frame_size((224, 224), "article")(1000, 1000) == (290, 290)  # 224 / sqrt(0.8 * 3 / 4)
     assert frame_size((112, 192))(480, 854) == (112, 192)
@@ -163,7 +166,29 @@ def test_frames_are_no_larger_than_that() -> None:
 
 def test_each_kind_of_frame_has_a_name_of_its_own() -> None:
     sizes = [FrameSize(8, 16), FrameSize(16, 8), FrameSize(8, 16, "near"), FrameSize(8, 16, "square")]
-    assert len({str(size) for size in sizes}) == 4
+    sizes.append(FrameSize(8, 16, "half"))
+    assert len({str(size) for size in sizes}) == 5
+
+
+def test_strong_crops_down_to_half_of_the_area_and_stretches_no_further_than_a_third() -> None:
+    crop: Any = train_transform((64, 64), "strong").transforms[0]  # type: ignore[index]  # torch's are untyped
+    torch.manual_seed(0)
+    boxes = [crop.make_params([torch.empty(3, 900, 1600)]) for _ in range(400)]
+    shares = [box["height"] * box["width"] / (900 * 1600) for box in boxes]
+    stretches = [box["width"] / box["height"] / (1600 / 900) for box in boxes]
+    assert 0.495 < min(shares) < 0.52
+    assert max(shares) > 0.97
+    assert 1.25 < max(stretches) < 1.34
+    assert 0.745 < min(stretches) < 0.8
+
+
+def test_strong_changes_colours_more_often_than_trivial() -> None:
+    colour = plain(12, 20, 200, 100, 50)
+    changed = {
+        augment: sum(not torch.equal(found, plain(8, 8, 200, 100, 50)) for found in draws_of(colour, augment, 120))
+        for augment in ("trivial", "strong")
+    }
+    assert changed["strong"] > changed["trivial"] + 12  # of the second change, as many again are none
 
 
 def test_crops_of_wide_frames_reach_both_sides_and_fit() -> None:

@@ -1,4 +1,4 @@
-"""Dropouts by counting, resampling against timm's."""
+"""Dropouts by counting, resampling against timm's, the stem by what its tokens see."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from vit_lightning.models.layers import Dropout, DropPath, resample_positions
+from vit_lightning.models.layers import ConvolutionalStem, Dropout, DropPath, resample_positions
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -54,3 +54,30 @@ def test_positions_are_resampled_as_timm_does(new: tuple[int, int], extra: int) 
     positions = torch.randn(1, extra + 4 * 6, 16)
     expected = resample_abs_pos_embed(positions, list(new), old_size=[4, 6], num_prefix_tokens=extra)
     torch.testing.assert_close(resample_positions(positions, (4, 6), new), expected)
+
+
+def test_a_stem_halves_the_image_up_to_the_patch_and_doubles_its_channels_up_to_the_width() -> None:
+    stem = ConvolutionalStem(in_channels=3, patch_size=16, dim=192)
+    assert [layer.out_channels for layer in stem.modules() if isinstance(layer, torch.nn.Conv2d)] == [
+        *(24, 48, 96, 192),
+        192,
+    ]
+    assert stem(torch.randn(2, 3, 32, 64)).shape == (2, 8, 192)
+    assert ConvolutionalStem(in_channels=1, patch_size=4, dim=8)(torch.randn(1, 1, 8, 8)).shape == (1, 4, 8)
+
+
+def test_tokens_of_a_stem_are_row_by_row_and_see_their_neighbourhood_alone() -> None:
+    torch.manual_seed(0)
+    stem = ConvolutionalStem(in_channels=3, patch_size=4, dim=8).eval()
+    blank = torch.zeros(1, 3, 24, 24)
+    marked = blank.clone()
+    marked[:, :, 8, 12] = 1.0  # the first row of the patch in row 2, column 3, of six
+    moved = (stem(marked) - stem(blank)).abs().amax(dim=2)[0].view(6, 6) > 1e-6
+    assert moved[2, 3]
+    assert set(map(tuple, moved.nonzero().tolist())) <= {(row, column) for row in (1, 2, 3) for column in (2, 3, 4)}
+
+
+@pytest.mark.parametrize(("patch_size", "dim", "said"), [(12, 64, "power of two"), (1, 64, "power"), (16, 60, "by 8")])
+def test_a_stem_that_cannot_be_is_refused_in_a_line(patch_size: int, dim: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ConvolutionalStem(in_channels=3, patch_size=patch_size, dim=dim)

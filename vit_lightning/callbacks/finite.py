@@ -6,6 +6,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from vit_lightning.runs import DIVERGED
+
 
 class StopAtNaN(Callback):
     """Ends training as failed when a loss or a weight is infinite or no number, before a checkpoint is written.
@@ -85,6 +87,6 @@ def demand(value: Tensor, words: str, trainer: Trainer, pl_module: LightningModu
     epoch, rate = trainer.current_epoch, pl_module.hparams.get("lr")
     kept = "; the checkpoints from before are kept" if epoch and trainer.checkpoint_callbacks else ""
     raise ValueError(
-        f"{words} in epoch {epoch + 1} is {value.item()}: training has failed; lower --model.lr"
+        f"{words} in epoch {epoch + 1} is {value.item()}: {DIVERGED}; lower --model.lr"
         f"{'' if rate is None else f' ({rate:g})'}{kept}"
     )

@@ -28,7 +28,7 @@ EXPLODING = 1000.0
 
 
 #: The optimizer's settings where what is looked at is the network alone: nothing decays.
-PLAIN = {"lr": 0.0, "betas": (0.9, 0.999), "weight_decay": 0.0, "decay_all": False}
+PLAIN = {"optimizer": "adamw", "lr": 0.0, "betas": (0.9, 0.999), "weight_decay": 0.0, "decay_all": False}
 
 
 class Workbench:

@@ -1,5 +1,6 @@
 """Going on with a run: from which checkpoint, and what has to be as it was."""
 
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def check_resumed(run: Run, options: Any, checkpoint: dict[str, Any]) -> None:  
         if done >= (trainer[limit] or -1) > 0 and (done > trainer[limit] or run.state == "finished"):
             raise ValueError(f"run {run.name} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
     model = checkpoint["hyper_parameters"]
+    defaults = inspect.signature(ViTClassifier).parameters
     for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
-        before = model.get(option)  # of an older version, that did without
+        before = model.get(option, defaults[option].default)  # an older version may have done without
         if fixed and options.model[option] != before:
             raise ValueError(
                 f"run {run.name} began with model.{option} {before}, which cannot be changed while it goes on; "

@@ -51,7 +51,8 @@ class ImageDataModule(LightningDataModule):
         fold: Of `random`, `blocks` and `groups`: 2/5 keeps the second of five equal shares for `test` in place of
             `test_fraction`, so that five runs test on everything.
         subset: At most so many images a class, in the split's proportions.
-        augment: `trivial` (crop, TrivialAugmentWide, flip), `light` (crop and flip), `article` (its own) or `none`.
+        augment: `trivial` (crop, TrivialAugmentWide, flip), `strong` (crops down to half of the area,
+            TrivialAugmentWide twice, flip), `light` (crop and flip), `article` (its own) or `none`.
         batch_size: Images in one optimizer step's batch, over all devices together.
         num_workers: Loader processes; left out, up to 8: one a core for a GPU, one for four cores where the processor
             does both, since they take from the model what they do for it.
@@ -125,8 +126,7 @@ class ImageDataModule(LightningDataModule):
         self.frames: dict[str, Frames] = {}
         #: Files that `predict` labels; left empty, it labels the held-out images.
         self.predict_paths: list[Path] = []
-        #: The epoch with which training begins, and how many of its batches are done.
-        self.first_epoch, self.first_batch = 0, 0
+        self.first_epoch, self.first_batch = 0, 0  # with which training begins
 
     @property
     def used_split(self) -> Split:

@@ -15,10 +15,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Shares of red, green and blue in the brightness (ITU-R BT.601), as Pillow turns colours into grey.
 LUMA = (0.299, 0.587, 0.114)
 
-#: Share of a picture's area that a crop keeps.
-CROP_SHARE = (0.8, 1.0)
+#: Share of a picture's area that a crop keeps, and that of `strong`.
+CROP_SHARE, STRONG_SHARE = (0.8, 1.0), (0.5, 1.0)
 
-Augment = Literal["trivial", "light", "article", "none"]
+#: How far a crop's aspect may be from the picture's, either way.
+STRETCH = 4 / 3
+
+Augment = Literal["trivial", "strong", "light", "article", "none"]
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,22 @@ class FrameSize:
     Args:
         height: Of the model's image, in pixels.
         width: Of the model's image, in pixels.
-        crop: What is done to them: nothing (`whole`), `CropNearly` (`near`), or torchvision's RandomResizedCrop with
-            its aspects between 3:4 and 4:3 (`square`).
+        crop: What is done to them: nothing (`whole`), `CropNearly` (`near`; `half` down to half of the area), or
+            torchvision's RandomResizedCrop with its aspects between 3:4 and 4:3 (`square`).
     """
 
     height: int
     width: int
-    crop: Literal["whole", "near", "square"] = "whole"
+    crop: Literal["whole", "near", "half", "square"] = "whole"
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         """The frame's height and width for a picture of this size: a crop is enlarged only where the picture's is."""
         least = CROP_SHARE[0]
         if self.crop == "whole":
             return self.height, self.width
-        if self.crop == "near":  # at least that share of either side
+        if self.crop == "half":
+            least = math.sqrt(STRONG_SHARE[0] / STRETCH)
+        if self.crop in ("near", "half"):  # at least that share of either side
             return min(height, math.ceil(self.height / least)), min(width, math.ceil(self.width / least))
         # The shorter side of a crop; where no crop of that area and aspect fits, torchvision takes the middle.
         shorter = min(height, width, math.sqrt(least * height * width * 3 / 4))
@@ -54,29 +59,35 @@ class FrameSize:
 
 def frame_size(image_size: tuple[int, int], augment: Augment = "none") -> FrameSize:
     """The frames that `train_transform` wants; without augmentation those of the held-out side too."""
-    crops: dict[Augment, Literal["whole", "near", "square"]] = {"none": "whole", "article": "square"}
+    crops: dict[Augment, Literal["whole", "near", "half", "square"]]
+    crops = {"none": "whole", "article": "square", "strong": "half"}
     return FrameSize(*image_size, crops.get(augment, "near"))
 
 
 class CropNearly(v2.Transform):
-    """Crops 80-100 % of the area, stretched by chance either way but near the picture's own aspect, and resizes.
+    """Crops a share of the area, stretched by chance either way but near the picture's own aspect, and resizes.
 
     torchvision's RandomResizedCrop wants an aspect between 3:4 and 4:3: at that share of the area no such crop fits
     into a 16:9 frame, and it falls back to the frame's middle, always the same, without whoever stands at the sides.
 
     Args:
         image_size: Height and width in pixels of the result.
+        share: The least and the largest share of the area.
     """
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
+    def __init__(self, image_size: tuple[int, int], share: tuple[float, float] = CROP_SHARE) -> None:
         super().__init__()
         self.image_size = list(image_size)
+        self.share = share
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws a crop: the area's share s uniformly, the stretch log-uniformly from s to 1 / s, so that it fits."""
+        """Draws a crop: the area's share s uniformly, the stretch log-uniformly from s to 1 / s, so that it fits.
+
+        Nor is it beyond `STRETCH`, which a share of 3/4 or more does not reach.
+        """
         height, width = functional.get_size(flat_inputs[0])
-        share = float(torch.empty(1).uniform_(*CROP_SHARE))
-        stretch = share ** float(torch.empty(1).uniform_(-1.0, 1.0))
+        share = float(torch.empty(1).uniform_(*self.share))
+        stretch = max(share, 1 / STRETCH) ** float(torch.empty(1).uniform_(-1.0, 1.0))
         crop_height = max(1, round(height * math.sqrt(share / stretch)))
         crop_width = max(1, round(width * math.sqrt(share * stretch)))
         top = int(torch.randint(height - crop_height + 1, ()))
@@ -112,14 +123,17 @@ def train_transform(image_size: tuple[int, int], augment: Augment) -> v2.Transfo
     Args:
         image_size: Height and width in pixels.
         augment: `trivial` is `CropNearly`, TrivialAugmentWide (Mueller & Hutter 2021) and a flip of every second
-            picture; `light` leaves TrivialAugmentWide out; `article` is `trivial` with the article's own crop,
-            RandomResizedCrop; `none` changes nothing.
+            picture; `strong` crops down to half of the area and does TrivialAugmentWide twice; `light` leaves it
+            out; `article` is `trivial` with the article's own crop, RandomResizedCrop; `none` changes nothing.
     """
     if augment == "none":
         return v2.Identity()
-    crop = CropSquarely(image_size, scale=CROP_SHARE) if augment == "article" else CropNearly(image_size)
+    share = STRONG_SHARE if augment == "strong" else CROP_SHARE
+    crop = CropSquarely(image_size, scale=share) if augment == "article" else CropNearly(image_size, share)
+    times = 2 if augment == "strong" else 1
     # Pillow turns and shears in a third of the time that torch takes.
-    colours = [] if augment == "light" else [v2.ToPILImage(), v2.TrivialAugmentWide(), v2.PILToTensor()]
+    changes = [v2.TrivialAugmentWide() for _ in range(times)]
+    colours = [] if augment == "light" else [v2.ToPILImage(), *changes, v2.PILToTensor()]
     return v2.Compose([crop, *colours, v2.RandomHorizontalFlip(0.5)])
 
 

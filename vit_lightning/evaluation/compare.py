@@ -238,6 +238,18 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
             f"the run {run.name} was last tested on another split than its own; run test --run {run.name} again"
         )
     try:
+        return read_table(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; run test --run {run.name} again") from error
+
+
+def read_table(path: Path) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Group, label and class said (by each seed) of each image of a `predictions.csv`, by path.
+
+    Raises:
+        ValueError: It is broken.
+    """
+    try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         said: dict[str, tuple[str, str, tuple[str, ...]]] = {}
@@ -250,4 +262,4 @@ def read_predictions(run: Run) -> dict[str, tuple[str, str, tuple[str, ...]]]:
             raise ValueError("an image is named more often than another, or there is none")
         return said
     except (KeyError, AttributeError, ValueError, csv.Error) as error:  # a row may be short of a cell
-        raise ValueError(f"{path} cannot be read ({error}); run test --run {run.name} again") from error
+        raise ValueError(f"{path} cannot be read ({error})") from error

@@ -2,6 +2,7 @@
 
 import math
 import os
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -67,6 +68,46 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """The rate, for `print(model)`."""
         return f"rate={self.rate}"
+
+
+class ConvolutionalStem(nn.Module):
+    """Patch tokens by a few convolutions in place of one projection (Xiao et al., "Early Convolutions", 2021).
+
+    For a patch side of 2^n, n 3x3 convolutions of stride 2, each with batch normalisation and ReLU, double the channels
+    up to D; a 1x1 convolution is the projection. The grid is that of the patches, but neighbouring tokens see common
+    pixels, and small things are found wherever they are.
+
+    Args:
+        in_channels: C.
+        patch_size: P, a power of two.
+        dim: D, divisible by 2^(n - 1).
+
+    Raises:
+        ValueError: A patch side or width that cannot be halved so often.
+    """
+
+    def __init__(self, *, in_channels: int, patch_size: int, dim: int) -> None:
+        super().__init__()
+        halvings = patch_size.bit_length() - 1
+        if patch_size != 2**halvings or halvings < 1:
+            raise ValueError(f"stem conv halves the image up to the patch: patch_size {patch_size} is no power of two")
+        if dim % 2 ** (halvings - 1):
+            raise ValueError(
+                f"stem conv doubles its channels up to dim: {dim} is not divisible by {2 ** (halvings - 1)}"
+            )
+        widths = [in_channels, *(dim >> left for left in reversed(range(halvings)))]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            convolution = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False)
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.convolutions = nn.Sequential(*layers)
+        self.projection = nn.Conv2d(dim, dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, N, D) with N = HW / P^2, row by row from the top left."""
+        x = self.projection(self.convolutions(x))  # B D H/P W/P
+        return x.flatten(2).transpose(1, 2)  # B N D
 
 
 def resample_positions(positions: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:

@@ -16,6 +16,7 @@ from vit_lightning.arguments import both_sides, check_choice, check_number
 from vit_lightning.models.layers import (
     FREE,
     LARGEST,
+    ConvolutionalStem,
     Dropout,
     DropPath,
     Rate,
@@ -149,13 +150,14 @@ class VisionTransformer(nn.Module):
         mlp_dropout: Rate after each layer of the MLP.
         drop_path: Rate of the last block; the others rise to it linearly from 0.
         pool: `cls` reads the class token (the paper); `gap` has none and averages the patch tokens.
+        stem: `patch` projects each patch by itself (the paper); `conv` is `ConvolutionalStem`.
         init: `vit` follows the paper's code: Glorot-uniform matrices (q, k and v each by itself), the patch projection
             normal by its fan-in, positions normal with 0.02, biases and head zero; but there the class token starts at
             zero and the MLP's biases are normal with 1e-6, here they are normal with 0.02 and zero. `article` leaves
             torch's own initialisation and draws class token and positions from a unit normal.
 
     Raises:
-        ValueError: A size that does not divide, a number out of its range or an unknown `pool` or `init`.
+        ValueError: A size that does not divide, a number out of its range or an unknown choice.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class VisionTransformer(nn.Module):
         mlp_dropout: Rate = 0.0,
         drop_path: Rate = 0.0,
         pool: Literal["cls", "gap"] = "cls",
+        stem: Literal["patch", "conv"] = "patch",
         init: Annotated[Literal["vit", "article"], FREE] = "vit",
     ) -> None:
         super().__init__()
@@ -182,6 +185,7 @@ class VisionTransformer(nn.Module):
         check_sizes(num_classes=num_classes, **sizes)
         check_rates(dropout=dropout, attention_dropout=attention_dropout, mlp_dropout=mlp_dropout, drop_path=drop_path)
         check_choice("pool", pool, ("cls", "gap"))
+        check_choice("stem", stem, ("patch", "conv"))
         check_choice("init", init, ("vit", "article"))
         check_number("mlp_ratio", mlp_ratio, least=0, most=LARGEST)
         if dim * mlp_ratio < 1:
@@ -194,7 +198,8 @@ class VisionTransformer(nn.Module):
         weights = dim * (tokens + in_channels * patch_size**2 + num_classes + depth * dim * (4 + 2 * mlp_ratio))
         check_memory(weights, {"image_size": image_size, **sizes, "mlp_ratio": mlp_ratio, "num_classes": num_classes})
 
-        self.patch_embedding = PatchEmbedding(in_channels=in_channels, patch_size=patch_size, dim=dim)
+        embedding = ConvolutionalStem if stem == "conv" else PatchEmbedding
+        self.patch_embedding = embedding(in_channels=in_channels, patch_size=patch_size, dim=dim)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "cls" else None
         self.position_embedding = nn.Parameter(torch.zeros(1, tokens, dim))
         self.dropout = Dropout(dropout)
