@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,9 @@ def test_folds_read_a_member_as_it_was_and_write_it_safely(tmp_path: Path) -> No
 
     said = outcome()
     write_predictions(tmp_path / "predictions.csv", said)
-    metrics = {**score(said), "accuracy": 1.0}
+    sections: dict[str, Any] = {name: {} for name in ("baselines", "split", "data")}
+    sections["groups"] = {"kind": "blocks of 4 frames", "count": 2}
+    metrics = {**score(said), "accuracy": 1.0, **sections}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     member = read_member("a", 1, 0, tmp_path)
     assert (member.outcome.paths, member.outcome.groups) == (said.paths, said.groups)

@@ -129,7 +129,13 @@ def test_two_processes_stop_together(frames: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent.parent.parent / "cli.py"), "fit", f"--data.root={frames}"]
     command += ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
     command += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.num_workers=0"]
-    command += ["--model.weight_decay=1e6", "--trainer.log_every_n_steps=1", "--trainer.gradient_clip_val=null", "--model.lr=1e6", "--run=wild"]
+    command += [
+        "--model.weight_decay=1e6",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.gradient_clip_val=null",
+        "--model.lr=1e6",
+        "--run=wild",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
     assert "training has failed; lower --model.lr" in done.stderr
