@@ -199,7 +199,7 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
         ["nothing to train on"],
     ),
     ("small subset", None, [*FIT, "--data.subset=1"], ["subset 1 is too small"]),
-    ("no batch", None, [*FIT, "--data.batch_size=0"], ["data.batch_size is 0", "at least 1"]),
+    ("no batch", None, [*FIT, "--data.batch_size=0"], ["data.batch_size is 0", "from 1 to"]),
     ("missing split file", None, [*FIT, "--data.split=my.csv"], ["my.csv does not exist", "path,label,split"]),
     (
         "other columns",
@@ -218,7 +218,7 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     # The model
     ("patches do not fit", None, [*FIT, "--model.patch_size=5"], ["16 is not divisible by patch_size 5", "nearest"]),
     ("heads do not fit", None, [*FIT, "--model.heads=3"], ["dim 16", "heads 3"]),
-    ("no width", None, [*FIT, "--model.dim=0"], ["dim is 0", "at least 1"]),
+    ("no width", None, [*FIT, "--model.dim=0"], ["dim is 0", "from 1 to"]),
     ("all dropped", None, [*FIT, "--model.dropout=1"], ["dropout is 1", "[0, 1)"]),
     ("no hidden unit", None, [*FIT, "--model.mlp_ratio=0"], ["mlp_ratio 0"]),
     ("learning backwards", None, [*FIT, "--model.lr=-1"], ["lr is -1"]),
@@ -236,7 +236,7 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
         "no step at all",
         None,
         [*FIT, "--trainer.accumulate_grad_batches=0"],
-        ["accumulate_grad_batches is 0", "at least 1"],
+        ["accumulate_grad_batches is 0", "from 1 to"],
     ),
     ("validation never", None, [*FIT, "--trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch is 0"]),
     ("clipped to less than nothing", None, [*FIT, "--trainer.gradient_clip_val=-1"], ["gradient_clip_val is -1"]),
