@@ -109,10 +109,11 @@ def test_from_the_command_line(
     tiny = ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
     tiny += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
     command = ["fit", f"--data.root={frames}", *tiny, "--trainer.gradient_clip_val=null", "--run=wild"]
-    assert main([*command, "--model.lr=1e30"]) == 2
+    # Each step makes the weights 1e12 times as large.
+    assert main([*command, "--data.batch_size=4", "--model.lr=1e6", "--model.weight_decay=1e6"]) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
-    assert "in epoch 1 is nan: training has failed; lower --model.lr (1e+30)" in line
+    assert "in epoch 1 is nan: training has failed; lower --model.lr (1e+06)" in line
     assert "invalid value" not in captured.out  # of pictures of nothing
     run = Path("lightning_logs/wild")
     assert json.loads((run / "status.json").read_text())["state"] == "failed"
@@ -128,7 +129,7 @@ def test_two_processes_stop_together(frames: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent.parent.parent / "cli.py"), "fit", f"--data.root={frames}"]
     command += ["--model.image_size=16", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
     command += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.num_workers=0"]
-    command += ["--trainer.log_every_n_steps=1", "--trainer.gradient_clip_val=null", "--model.lr=1e30", "--run=wild"]
+    command += ["--model.weight_decay=1e6", "--trainer.log_every_n_steps=1", "--trainer.gradient_clip_val=null", "--model.lr=1e6", "--run=wild"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
     assert "training has failed; lower --model.lr" in done.stderr

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ SameRun = Callable[[Path, Path], None]
 
 
 @pytest.fixture(autouse=True)
-def work(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     FIT_DATA[:] = [f"--data.root={frames}"]
-    return tmp_path
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 FIT_DATA: list[str] = []

@@ -17,6 +17,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.postgres import find_binaries, postgres
 from benchmarks.sweeps import killed
 from vit_lightning.cli import main
 from vit_lightning.commands import sweep_check
@@ -245,6 +246,31 @@ def test_a_search_that_prunes_finds_the_best_of_twelve_in_half_of_the_epochs(
     assert result("s")["best"]["point"]["score"] >= 0.75
     assert result("s")["trials"]["epochs"] <= 0.5 * 12 * 12
     assert result("s")["trials"]["done"] + result("s")["trials"]["pruned"] == 12
+
+
+@pytest.mark.slow  # a server
+def test_a_server_keeps_a_sweep_and_what_was_begun_in_it(
+    quick: list[list[Point]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if find_binaries() is None:
+        pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
+    with postgres() as url:
+        command = ["--search=score=0.1,0.5,0.9,0.3", f"--storage={url}", "--run=s", "--jobs=2"]
+        assert main(["sweep", *command]) == 0
+        assert "sweep s of 4 trials, kept in postgresql://sweep@127.0.0.1" in capsys.readouterr().out
+        assert result("s")["best"]["point"] == {"score": 0.9}
+        assert not Path("lightning_logs/s/study.journal").exists()
+        assert main(["sweep", *command]) == 0
+        assert len({json.loads(line)["run"] for line in lines() if "run" in json.loads(line)}) == 4
+        assert "was begun with other pruner" in refused(capsys, *command, "--pruner=none")
+        # In a file it would be another sweep with the same runs.
+        assert "the run s-001 exists in lightning_logs and is of no such sweep" in refused(
+            capsys, "--search=score=0.1,0.5,0.9,0.3", "--run=s"
+        )
+
+
+def lines() -> list[str]:
+    return Path("lightning_logs/started").read_text().splitlines()
 
 
 @pytest.mark.slow  # seven processes

@@ -26,7 +26,7 @@ def main() -> int:
     with (logs / "started").open("a") as file:
         file.write(json.dumps(told) + "\n")
     if told.get("wrong", "no") != "no":
-        print(f"error: {told['wrong']}", file=sys.stderr)
+        print(f"error: {told['wrong']}\nterminating the others", file=sys.stderr)
         return 2
     if "resume" in told:
         told = json.loads((folder / "config.json").read_text())

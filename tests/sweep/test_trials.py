@@ -181,6 +181,7 @@ def test_what_is_behind_is_stopped_in_time(told: list[tuple[str, str]]) -> None:
     assert epochs("s-004") == [str(epoch) for epoch in range(1, 13)]
     assert sum("waits" in text for _, text in told) == 9 + 3
     assert sum("pruned" in text for _, text in told) == 7
+    assert not list(Path("lightning_logs/s").glob("*.out"))
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -307,11 +307,12 @@ def is_fit(pid: int, run: str) -> bool:
 
 
 def last_line(path: Path) -> str:
-    """The last line that a process has said; '' where it said none."""
+    """The error that a process has told, or else the last line that it has said; '' where it said none."""
+    lines: list[str] = []
     with suppress(OSError):
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else ""
-    return ""
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
 
 
 def mean_interval(scores: Sequence[float]) -> list[float] | None:

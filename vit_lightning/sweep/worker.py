@@ -93,6 +93,8 @@ class Worker:
 
     def end(self, job: Job, outcome: Outcome) -> None:
         """Writes how a trial ended."""
+        if outcome.state != TrialState.FAIL:
+            job.output.unlink(missing_ok=True)
         if outcome.paused:
             self.study.pause(job.claim, outcome.facts)
             log.info("%s", outcome_line(self.setup.run_name(job.claim.number), job.claim.point, outcome))
