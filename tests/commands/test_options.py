@@ -36,7 +36,7 @@ def test_what_one_looks_for_comes_first(capsys: pytest.CaptureFixture[str]) -> N
     assert tuple(listed) == COMMON
     assert len(text.splitlines()) < 250
     assert "(default: 0.001)" in text
-    assert "{trivial,light,article,none}" in text
+    assert "{trivial,strong,light,article,none}" in text
     assert "Annotated" not in text
 
 
