@@ -243,7 +243,7 @@ def forked(words: list[str], folder: Path) -> tuple[int | None, str]:
         file = os.open(output, os.O_WRONLY | os.O_CREAT)
         for stream in (1, 2):
             os.dup2(file, stream)
-        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
+        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115  # for good
         for name in ("vit_lightning", "lightning"):
             logging.getLogger(name).handlers.clear()
         status = 1

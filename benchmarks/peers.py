@@ -166,7 +166,7 @@ class RandAugmentedData(ImageDataModule):
         """Shuffled, augmented batches."""
         loader = super().train_dataloader()
         changes = [v2.ToPILImage(), v2.RandAugment(2, 9), v2.PILToTensor(), v2.RandomHorizontalFlip(0.5)]
-        loader.dataset.transform = v2.Compose([CropNearly(self.image_size), *changes])  # type: ignore[attr-defined]
+        loader.dataset.transform = v2.Compose([CropNearly(self.image_size), *changes])  # type: ignore[attr-defined]  # ours
         return loader
 
 
@@ -265,7 +265,7 @@ def build_model(chosen: Method, task: Task, class_names: list[str]) -> ViTClassi
         class_names=class_names, image_size=task.image_size, patch_size=task.patch_size, depth=1, **settings
     )
     drop_path = float(chosen.model.get("drop_path", 0.0))
-    model.net = build_network(chosen.network, task, len(class_names), drop_path)  # type: ignore[assignment]
+    model.net = build_network(chosen.network, task, len(class_names), drop_path)  # type: ignore[assignment]  # a peer
     model.mixup = chosen.mixup
     return model
 

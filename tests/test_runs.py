@@ -530,7 +530,7 @@ def test_a_status_with_strange_values_does_not_hide_the_other_runs(
     make_run(logs, "a")
     make_run(logs, "b")
     (logs / "b/status.json").write_text(text)
-    put_report(logs / "b", "much", "one")  # type: ignore[arg-type]
+    put_report(logs / "b", "much", "one")  # type: ignore[arg-type]  # what a stranger wrote
     for options in ([], ["--wide"], ["--json"], ["--sort", "test"], ["--sort", "time"], ["--sort", "started"]):
         told = " ".join(printed(logs, capsys, *options))
         assert " a " in told or '"a"' in told

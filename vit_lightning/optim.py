@@ -35,7 +35,7 @@ class Muon(AdamW):
         **settings: AdamW's.
     """
 
-    def __init__(self, groups: list[dict[str, object]], *, momentum: float = 0.95, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(self, groups: list[dict[str, object]], *, momentum: float = 0.95, **settings: Any) -> None:  # noqa: ANN401  # its
         super().__init__(groups, **settings)
         self.momentum = momentum
 
