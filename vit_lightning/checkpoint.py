@@ -165,6 +165,24 @@ def network_defaults() -> dict[str, Any]:
     return {name: each.default for name, each in parameters.items() if each.default is not each.empty}
 
 
+def complete(given: Mapping[str, Any], **sizes: Any) -> dict[str, Any]:  # noqa: ANN401  # arguments of any type
+    """The network's arguments with the defaults of those that are left out, which is None for sizes.
+
+    A checkpoint says all of them: a default that changes changes no old run.
+    """
+    return network_defaults() | dict(given) | {name: size for name, size in sizes.items() if size is not None}
+
+
+def saved_sizes(path: Path) -> dict[str, Any]:
+    """Image and patch size of a checkpoint's network.
+
+    Raises:
+        ValueError: It is no checkpoint of this project.
+    """
+    saved = network_defaults() | read_checkpoint(path)["hyper_parameters"]
+    return {name: saved[name] for name in ("image_size", "patch_size")}
+
+
 def initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """What a checkpoint's weights give a network to start from.
 

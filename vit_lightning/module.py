@@ -15,13 +15,11 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from vit_lightning import optim
-from vit_lightning.checkpoint import network_defaults, take_initial_weights
+from vit_lightning.checkpoint import complete, take_initial_weights
 from vit_lightning.data.loading import Prediction
 from vit_lightning.data.mixing import cut_and_mix
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
-
-log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -34,6 +32,8 @@ class ViTClassifier(LightningModule):
     Args:
         class_names: The classes in the order of the model's outputs; the command line fills them in from the data.
         num_classes: Number of classes; left out, that of `class_names`. Given, it is checked against the data.
+        image_size: Side in pixels, or (height, width); left out, 224, but in a command what fits the pictures.
+        patch_size: Side of a patch in pixels; left out, 16, but in a command what fits the image.
         compile: Have torch.compile translate the network for training: half a minute, won back by long runs on a GPU.
         init_from: A checkpoint (on the command line also a run) whose weights training starts from. Of another image
             size, the positions are resampled; of other classes, the head starts afresh; all else has to be the same.
@@ -59,6 +59,8 @@ class ViTClassifier(LightningModule):
         *,
         class_names: list[str] | None = None,
         num_classes: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        patch_size: int | None = None,
         compile: bool = False,  # torch's own word
         init_from: Annotated[str | None, FROM_START] = None,
         optimizer: Annotated[Literal["adamw", "muon"], FROM_START] = "adamw",
@@ -79,7 +81,7 @@ class ViTClassifier(LightningModule):
         check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
         optim.check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
         optim.check_loss(cutmix=cutmix, class_weights=class_weights)
-        network = network_defaults() | network  # a checkpoint says all: a default that changes changes no old run
+        network = complete(network, image_size=image_size, patch_size=patch_size)
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names
         self.class_weights: Tensor | None = None  # no buffer: DDP would exchange it in every validation step
@@ -95,8 +97,7 @@ class ViTClassifier(LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) -> logits (B, K)."""
-        logits: Tensor = self.net(x)
-        return logits
+        return self.net(x)  # type: ignore[no-any-return]  # calling a torch module gives Any
 
     def on_fit_start(self) -> None:
         """The weights to start from, how much the images of each class count, and the compiled network."""
@@ -149,11 +150,10 @@ class ViTClassifier(LightningModule):
     def predict_step(self, batch: tuple[Tensor, list[str], list[str]], batch_idx: int) -> Prediction:
         """Images (B, C, H, W), their paths, and why a path's image is a black one, or '' -> probabilities by path."""
         images, paths, reasons = batch
-        probabilities = self(images).float().softmax(dim=-1)
         readable = [index for index, reason in enumerate(reasons) if not reason]
         return {
             "path": [paths[index] for index in readable],
-            "probabilities": probabilities[readable],
+            "probabilities": self(images).float().softmax(dim=-1)[readable],
             "unreadable": {path: reason for path, reason in zip(paths, reasons, strict=True) if reason},
         }
 

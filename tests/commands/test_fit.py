@@ -103,6 +103,30 @@ def test_a_grey_model_trains_is_checked_tested_and_labels(
     assert "in_channels is 4" in line
 
 
+def test_sizes_that_are_left_out_fit_the_pictures_and_are_written_as_numbers(
+    work: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The frames are of 36 x 64 pixels."""
+    rest = [option for option in TINY if "_size=[" not in option and "patch_size" not in option]
+    command = ["fit", f"--data.root={frames}", *rest, "--trainer.max_epochs=1"]
+    assert main([*command, "--run=one"]) == 0
+    assert "pictures of 36x64 (height x width): image size 36x64, patch size 4\n" in capsys.readouterr().out
+    settings = torch.load("lightning_logs/one/checkpoints/best.ckpt")["hyper_parameters"]
+    config = yaml.safe_load(Path("lightning_logs/one/config.yaml").read_text())["model"]
+    status = json.loads(Path("lightning_logs/one/status.json").read_text())
+    for written in (settings, config, status):
+        assert (list(written["image_size"]), written["patch_size"]) == ([36, 64], 4)
+    assert main(["test"]) == 0
+    assert main(["fit", "--resume=one", "--trainer.max_epochs=2"]) == 0
+    capsys.readouterr()
+    # What is given stays, weights bring their own, and a config may say that they are left out.
+    assert main([*command, "--run=two", "--model.image_size=32"]) == 0
+    assert "image size 32x32, patch size 4" in capsys.readouterr().out
+    assert main([*command, "--run=three", "--model.init_from=two", "--model.image_size=null"]) == 0
+    settings = torch.load("lightning_logs/three/checkpoints/best.ckpt")["hyper_parameters"]
+    assert (settings["image_size"], settings["patch_size"]) == (32, 4)
+
+
 @pytest.mark.parametrize("option", ["--model.dept=3", "--data.roo=x", "--resum=x"])
 def test_options_are_not_abbreviated(work: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     name = option.partition("=")[0]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from vit_lightning.data.images import check_picture, load_image
+from vit_lightning.data.images import check_picture, load_image, typical_size
 
 # What Pillow says of broken files, which the last test keeps from the terminal; pytest resets the filters.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(EXIF|Truncated File)")
@@ -405,3 +405,42 @@ def test_nothing_is_said_beside_the_error(tmp_path: Path) -> None:
     done = subprocess.run([*command, *paths], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["read", "read", "refused", "refused", "False"]
     assert done.stderr == ""
+
+
+def save_sizes(folder: Path, *sizes: tuple[int, int], **settings: Any) -> list[Path]:
+    """Pictures of these heights and widths."""
+    paths = [folder / f"{number}.jpg" for number in range(len(sizes))]
+    for path, (height, width) in zip(paths, sizes, strict=True):
+        Image.new("RGB", (width, height)).save(path, **settings)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("sizes", "typical"),
+    [
+        ([(20, 30), (24, 36), (200, 300)], (24, 36)),  # of one shape: the medians
+        ([(20, 30)] * 6 + [(30, 20)] * 4, (24, 24)),  # upright and lying ones: a square of the area, 24.5 x 24.5
+        ([(20, 30)] * 39 + [(30, 20)], (20, 30)),  # one of forty does not count
+    ],
+)
+def test_the_typical_size_is_the_medians(
+    tmp_path: Path, sizes: list[tuple[int, int]], typical: tuple[int, int]
+) -> None:
+    assert typical_size(save_sizes(tmp_path, *sizes)) == typical
+
+
+def test_the_typical_size_is_that_of_upright_pictures(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert typical_size(save_sizes(tmp_path, (20, 30), exif=exif)) == (30, 20)
+
+
+def test_the_typical_size_is_of_what_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    assert typical_size([tmp_path / "broken.jpg", tmp_path / "missing.jpg"]) is None
+    assert typical_size([tmp_path / "broken.jpg", *save_sizes(tmp_path, (20, 30))]) == (20, 30)
+
+
+def test_the_typical_size_is_seen_from_end_to_end(tmp_path: Path) -> None:
+    paths = save_sizes(tmp_path, *[(20, 30)] * 3, *[(40, 60)] * 7)
+    assert typical_size(paths, most=3) == (40, 60)

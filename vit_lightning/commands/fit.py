@@ -268,6 +268,8 @@ class Fit(ModelCommand):
             "split": {"kind": split.kind, "id": split.id, "family": split.family, **split.sizes()},
             "ancestors": lineage(self.start) if self.start is not None else [],
             **({"seen": self.seen.record()} if self.seen is not None else {}),
+            "image_size": [*self.model.net.image_shape[1:]],
+            "patch_size": self.model.hparams["patch_size"],
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
         }
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import platformdirs
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -16,7 +17,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from vit_lightning.arguments import check_number, shown
+from vit_lightning.arguments import both_sides, check_number, shown
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from vit_lightning.callbacks.signals import GracefulStop
 from vit_lightning.callbacks.terminal import EpochBar
@@ -26,14 +27,16 @@ from vit_lightning.checkpoint import (
     check_training,
     check_weights,
     read_checkpoint,
+    saved_sizes,
 )
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
 from vit_lightning.data.datamodule import ImageDataModule
-from vit_lightning.data.sources import find_classes
+from vit_lightning.data.sources import find_classes, picture_size
 from vit_lightning.files import expanded
 from vit_lightning.hardware import PRECISION_VARIABLE, check_accelerator, fitting_precision, keep_memory
+from vit_lightning.models.sizes import fitting_sizes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, set_up_logging
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
@@ -139,8 +142,11 @@ class ModelCommand(LightningCLI):
         parser.add_argument("--save_every", type=float, default=5.0, help=text if training else argparse.SUPPRESS)
         text = "Stop early after so many epochs without a better val/acc; left out, all epochs are done."
         parser.add_argument("--patience", type=int, default=None, help=text if training else argparse.SUPPRESS)
-        for name in LINKED:
-            parser.link_arguments(f"model.{name}", f"data.{name}")
+        # An image size that is left out is chosen later, for both.
+        parser.link_arguments(
+            "model.image_size", "data.image_size", compute_fn=lambda size: 1 if size is None else size
+        )
+        parser.link_arguments("model.in_channels", "data.in_channels")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Parses without Lightning's warning that `sys.argv` has words too.
@@ -247,6 +253,27 @@ class ModelCommand(LightningCLI):
                 f"the model's classes are {', '.join(model.class_names)}, but the data's are {', '.join(found)}; give "
                 "the data that belongs to the model, or leave model.class_names out to train a new one"
             )
+        self.choose_sizes()
+
+    def choose_sizes(self) -> None:
+        """Has image and patch size that were left out be those of the weights to start from, or fit the pictures."""
+        model, data = self.options.model, self.options.data
+        left_out = [name for name in ("image_size", "patch_size") if model[name] is None]
+        if left_out and model.init_from is not None:
+            theirs = saved_sizes(Path(model.init_from))
+            for name in left_out:
+                model[name] = theirs[name]
+        elif left_out:
+            cache_dir = Path(data.cache_dir or platformdirs.user_cache_dir("vit_lightning"))
+            pictures = picture_size(data.source, data.root, cache_dir) or (224, 224)
+            model.image_size, model.patch_size = fitting_sizes(
+                pictures, model.image_size, model.patch_size, stem=model.stem
+            )
+            shown = "x".join(map(str, both_sides("model.image_size", model.image_size)))
+            log.info(
+                "pictures of %dx%d (height x width): image size %s, patch size %d", *pictures, shown, model.patch_size
+            )
+        data.image_size = model.image_size
 
     def needs_data(self) -> bool:
         """Whether the data set has to be there."""

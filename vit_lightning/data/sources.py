@@ -7,7 +7,8 @@ from typing import Literal
 from filelock import FileLock
 
 from vit_lightning.data import demo, kaggle
-from vit_lightning.data.index import find_layout
+from vit_lightning.data.images import typical_size
+from vit_lightning.data.index import find_layout, find_samples
 from vit_lightning.files import expanded, kept_in
 from vit_lightning.progress import track
 
@@ -28,6 +29,20 @@ def find_classes(source: Source, root: str | None) -> list[str]:
     if source == "folder":
         raise ValueError(NO_ROOT)
     return list(kaggle.CLASSES)  # the demo's classes are the same
+
+
+def picture_size(source: Source, root: str | None, cache_dir: Path) -> tuple[int, int] | None:
+    """Height and width that the pictures typically have, which may have to be downloaded or drawn first.
+
+    None where none can be read.
+
+    Raises:
+        ValueError: As in `locate`, or no class folders.
+        OSError: They cannot be downloaded, drawn or listed.
+    """
+    folder = locate(source, None if root is None else expanded(root), cache_dir)
+    samples = find_samples(folder, find_layout(folder))
+    return typical_size([folder / sample.path for sample in samples])
 
 
 def locate(source: Source, root: Path | None, cache_dir: Path) -> Path:
