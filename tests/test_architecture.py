@@ -23,6 +23,7 @@ LAYERS = (
     ("data",),
     ("runs",),
     ("checkpoint", "optim"),
+    ("public_weights",),
     ("models",),
     ("hardware", "cli_errors"),
     ("progress",),

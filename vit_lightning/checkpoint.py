@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vit_lightning.arguments import shown
 from vit_lightning.models.layers import FREE, patch_grid, resample_positions
 from vit_lightning.models.vit import VisionTransformer
+from vit_lightning.public_weights import read_public
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +152,13 @@ def changed_arguments(wanted: Mapping[str, Any], saved: Mapping[str, Any], names
 
     An argument that the checkpoint does not know, since it is newer, has to have its default to be the same.
     """
-
-    def plain(value: object) -> object:
-        return list(value) if isinstance(value, tuple) else value
-
     known = network_defaults() | dict(saved)
     return [name for name in names if plain(wanted[name]) != plain(known.get(name))]
+
+
+def plain(value: object) -> object:
+    """A tuple as the list that a file makes of it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def network_defaults() -> dict[str, Any]:
@@ -174,42 +176,57 @@ def complete(given: Mapping[str, Any], **sizes: Any) -> dict[str, Any]:  # noqa:
 
 
 def saved_sizes(path: Path) -> dict[str, Any]:
-    """Image and patch size of a checkpoint's network.
+    """Image and patch size of the network that a file of weights belongs to.
 
     Raises:
-        ValueError: It is no checkpoint of this project.
+        ValueError: It is no checkpoint of this project and no public one, or does not tell.
     """
-    saved = network_defaults() | read_checkpoint(path)["hyper_parameters"]
-    return {name: saved[name] for name in ("image_size", "patch_size")}
+    arguments = read_initial(path)[1]
+    if "image_size" not in arguments:
+        raise ValueError(f"the positions in {path} are of no square image; give --model.image_size and .patch_size")
+    return {name: arguments[name] for name in ("image_size", "patch_size")}
+
+
+def read_initial(path: Path, heads: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The network's weights in a checkpoint, or in a public one in timm's naming, and the arguments that belong to it.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if path.suffix == ".safetensors":
+        return read_public(path, heads)
+    saved = read_checkpoint(path)
+    weights = {name.removeprefix("net."): tensor for name, tensor in saved["state_dict"].items()}
+    return weights, network_defaults() | saved["hyper_parameters"]
 
 
 def initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """What a checkpoint's weights give a network to start from.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, or a public one in timm's naming (`.safetensors`).
         net: The network.
         arguments: Those it was built with, and its `class_names`.
 
     Returns:
-        A state for `net`, with positions resampled to its image size; without a head where the classes are others.
+        A state for `net`, with positions resampled to its image size; without a head where the classes are others, or,
+        of a public one, which does not name them, where their number is another.
 
     Raises:
-        ValueError: It is no checkpoint of this project, or of a network that differs in more than size and classes.
+        ValueError: It is neither, or of a network that differs in more than size and classes.
     """
-    saved = read_checkpoint(path)
-    theirs = network_defaults() | saved["hyper_parameters"]
+    weights, theirs = read_initial(path, arguments["heads"])
     adapted = ("image_size", "num_classes")  # by resampling, and by a fresh head
-    fixed = [name for name in binding_arguments() if name not in adapted]
+    fixed = [name for name in binding_arguments() if name not in adapted and name in theirs]
     if other := changed_arguments(arguments, theirs, fixed):
         flags = " ".join(f"--model.{name} {theirs[name]}" for name in other)
         raise ValueError(f"the weights in {path} belong to another network than asked for; give {flags}")
-    weights = {name.removeprefix("net."): tensor for name, tensor in saved["state_dict"].items()}
-    if "position_embedding" in weights:
+    if "position_embedding" in weights and "image_size" in theirs:
         grid = patch_grid(theirs["image_size"], theirs["patch_size"])
         weights["position_embedding"] = resample_positions(weights["position_embedding"], grid, net.grid)
     state = net.state_dict()
-    if list(theirs.get("class_names") or ()) != list(arguments["class_names"]):
+    telling = "class_names" if path.suffix != ".safetensors" else "num_classes"
+    if plain(theirs.get(telling)) != plain(arguments[telling]):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     unfit = list(state.keys() ^ weights.keys())
@@ -231,4 +248,6 @@ def take_initial_weights(path: Path, net: VisionTransformer, arguments: Mapping[
     weights = initial_weights(path, net, arguments)
     net.load_state_dict(net.state_dict() | weights)
     fresh = "" if "head.weight" in weights else "; the head starts afresh: the classes are others"
+    if not fresh and path.suffix == ".safetensors":
+        fresh = f"; its head too, for as many classes: {arguments['class_names'][0]} is the first"
     log.info("weights from %s%s", path, fresh)

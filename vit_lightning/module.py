@@ -35,8 +35,8 @@ class ViTClassifier(LightningModule):
         image_size: Side in pixels, or (height, width); left out, 224, but in a command what fits the pictures.
         patch_size: Side of a patch in pixels; left out, 16, but in a command what fits the image.
         compile: Have torch.compile translate the network for training: half a minute, won back by long runs on a GPU.
-        init_from: A checkpoint (on the command line also a run) whose weights training starts from. Of another image
-            size, the positions are resampled; of other classes, the head starts afresh; all else has to be the same.
+        init_from: Weights to start from: a checkpoint, in a command also a run, or timm's (.safetensors). Of another
+            image size, positions are resampled; of other classes, the head starts afresh; all else has to be the same.
         optimizer: `adamw`, or `muon`: orthogonal steps for the blocks' matrices (Jordan et al. 2024), else AdamW.
         lr: Peak learning rate.
         betas: AdamW's averaging rates.

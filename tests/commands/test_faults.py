@@ -280,6 +280,18 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("no callback", None, [*FIT, "--trainer.callbacks=Foo"], ["trainer.callbacks is Foo", "the name of such a class"]),
     ("uneven batches", None, [*FIT, "--trainer.devices=3", "--trainer.strategy=ddp"], ["batch_size 32", "3 devices"]),
     ("no clipping by value", None, [*FIT, "--trainer.gradient_clip_algorithm=value"], ["expected norm"]),
+    (
+        "a truth value left empty",
+        write("my.yaml", "trainer:\n  detect_anomaly: null"),
+        [*FIT, "-c=my.yaml"],
+        ["trainer.detect_anomaly is None", "true or false"],
+    ),
+    (
+        "weights that are none",
+        write("x.safetensors", "x"),
+        [*FIT, "--model.init_from=x.safetensors"],
+        ["safetensors ("],
+    ),
     ("cache is a file", None, ["fit", *TINY, "--data.source=demo", f"--data.cache_dir={PICTURE}"], ["frame0.jpg"]),
     ("no compiler", None, [*FIT, "--model.compile=true"], ["model.compile", "no-such-compiler", "install it"]),
     ("no such cache", None, [*FIT, "--data.cache=ram"], ["data.cache", "ram", "memory"]),

@@ -179,10 +179,16 @@ def test_mistakes_are_one_line(
 
 @pytest.mark.slow  # four processes
 def test_members_are_processes_of_their_own(
-    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["folds", f"--data.root={frames}", *TINY, "--folds=2", "--run=all"]) == 0
     assert len(rows(Path("lightning_logs/all/report/predictions.csv"))) == 96
-    assert "ended with status 2; mend what it says" in refused(capsys, "folds", "--model.depth=x", "--run=bad")
+    capfd.readouterr()
+    assert main(["folds", "--model.depth=x", "--run=bad"]) == 2
+    said = capfd.readouterr()
+    assert [line for line in said.err.splitlines() if line.startswith("error")] == [
+        line for line in said.err.splitlines() if "model.depth" in line
+    ]  # one, the member's own
+    assert "that was fit of bad-f1-s0: mend what it says, and repeat the command" in said.out
     assert not Path("lightning_logs/bad").exists()  # the name is free for the command as it was meant

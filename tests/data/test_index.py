@@ -285,7 +285,7 @@ def test_a_sample_s_number_is_the_last_in_its_file_s_name(path: str, number: int
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; give the folder that holds the class"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; give the one that holds the class"):
         find_layout(tmp_path / "nowhere")
 
 

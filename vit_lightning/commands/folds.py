@@ -47,7 +47,15 @@ def main(arguments: Sequence[str]) -> int:
     name = plain_name(options.run) if options.run is not None else f"{run_stem(config_paths(passed_on))}-folds"
     root = [] if options.root == "." else [f"--trainer.default_root_dir={options.root}"]
     result = FoldsResult(name, logs, options.folds, options.seeds, (*passed_on, *root), options.keep)
-    return result.run()
+    try:
+        return result.run()
+    except MemberRefusedError as refused:
+        log.info("%s", refused)
+        return 2
+
+
+class MemberRefusedError(Exception):
+    """A member's command was refused, in the line that it said."""
 
 
 def config_paths(words: Sequence[str]) -> list[Path]:
@@ -194,7 +202,8 @@ class FoldsResult:
 
         Raises:
             KeyboardInterrupt: It was stopped.
-            ValueError: It failed.
+            MemberRefusedError: It was refused.
+            ValueError: It failed otherwise.
         """
         process = subprocess.Popen([sys.executable, "-m", "vit_lightning.cli", command, *words])
         try:
@@ -205,6 +214,8 @@ class FoldsResult:
             raise
         if status in (130, 128 + signal.SIGTERM):
             raise KeyboardInterrupt
+        if status == 2:
+            raise MemberRefusedError(f"that was {command} of {member}: mend what it says, and repeat the command")
         if status != 0:
             raise ValueError(
                 f"{command} of {member} ended with status {status}; mend what it says, and repeat the command"

@@ -280,9 +280,20 @@ class ModelCommand(LightningCLI):
         return True
 
     def find_initial_weights(self) -> None:
-        """Has `model.init_from` be a checkpoint's path, also where a run was named."""
-        if self.options.model.init_from is not None:
-            self.options.model.init_from = str(find_checkpoint(self.options.model.init_from, self.logs)[0].resolve())
+        """Has `model.init_from` be a path of weights, also where a run was named.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
+        asked = self.options.model.init_from
+        if asked is None:
+            return
+        path = expanded(asked)
+        if path.suffix != ".safetensors":
+            path = find_checkpoint(asked, self.logs)[0]
+        elif not path.is_file():
+            raise FileNotFoundError(f"the weights {path} do not exist")
+        self.options.model.init_from = str(path.resolve())
 
     def instantiate_classes(self) -> None:
         """As Lightning does, with its mistakes in plain words.
@@ -362,6 +373,8 @@ def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespa
         raise ValueError(f"trainer.max_time is {shown(asked.max_time)}; expected DD:HH:MM:SS, as in 00:08:00:00")
     if isinstance(asked.devices, int) and asked.accelerator == "cpu":  # a process each: thousands are a machine's end
         check_number("trainer.devices", asked.devices, least=1, most=max(8, os.cpu_count() or 1), whole=True)
+    if asked.detect_anomaly is None:  # a config's null, which torch would answer with a trace
+        raise ValueError(f"trainer.detect_anomaly is {shown(asked.detect_anomaly)}; expected true or false")
     if asked.gradient_clip_algorithm not in (None, "norm"):
         raise ValueError(f"trainer.gradient_clip_algorithm is {asked.gradient_clip_algorithm}; expected norm")
 

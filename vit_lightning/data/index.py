@@ -113,7 +113,9 @@ def find_layout(root: Path) -> Layout:
         there = root.is_dir()
     if not there:
         found = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"the data folder {root} {found}; give the folder that holds the class folders")
+        raise FileNotFoundError(
+            f"the data folder {root} {found}; give the one that holds the class folders as --data.root"
+        )
     folder = root
     while True:
         folders = subfolders(folder)
