@@ -23,7 +23,7 @@ from pathlib import Path
 NAMES = Path(__file__).parent / "cifar10_small.txt"
 
 #: Of the methods, in the order in which they run.
-METHODS = ("ours", "resnet18", "timm", "article", "plain")
+METHODS = ("ours", "resnet18", "timm", "article", "plain", "quick")
 
 
 def options() -> argparse.Namespace:

@@ -52,7 +52,7 @@ TASKS = {
         image_size=(112, 192),
         patch_size=16,
         data={"split": "blocks", "block_length": 120, "guard": 30},
-        epochs={"ours": 28, "plain": 32, "article": 8, "timm": 39, "resnet18": 13},
+        epochs={"ours": 28, "quick": 12, "plain": 32, "article": 8, "timm": 39, "resnet18": 13},
         folds=5,
     ),
     "cifar10_small": Task(
@@ -79,11 +79,12 @@ class Method:
 
 
 def method(name: str, task_name: str) -> Method:
-    """A method by its name: `ours`, `plain` (ours without the stem), `article`, `timm` or `resnet18`."""
+    """A method by its name: `ours`, `quick`, `plain` (ours without the stem), `article`, `timm` or `resnet18`."""
     task = TASKS[task_name]
     regular = {"lr": 1e-3, "weight_decay": 0.05, "warmup_fraction": 0.1, "label_smoothing": 0.1}
-    if name in ("ours", "plain"):
-        config = read_config("tom_and_jerry" if task_name == "tom_and_jerry" else "folder")
+    if name in ("ours", "quick", "plain"):
+        tom_and_jerry = "tom_and_jerry_quick" if name == "quick" else "tom_and_jerry"
+        config = read_config(tom_and_jerry if task_name == "tom_and_jerry" else "folder")
         model = config["model"] | {"image_size": task.image_size, "patch_size": task.patch_size}
         if name == "plain":
             model["stem"] = "patch"

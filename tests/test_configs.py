@@ -25,7 +25,9 @@ SHORT = [
 
 
 def test_the_configs_that_the_design_names_are_there() -> None:
-    assert [path.stem for path in EXPERIMENTS] == ["article", "demo", "folder", "tom_and_jerry"]
+    assert [path.stem for path in EXPERIMENTS] == [
+        *("article", "demo", "folder", "tom_and_jerry", "tom_and_jerry_quick")
+    ]
     assert [path.stem for path in HARDWARE] == ["cpu", "ddp", "gpu", "mps"]
 
 

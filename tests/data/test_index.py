@@ -291,7 +291,7 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 
 def test_a_file_as_root_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "frames.zip")
-    with pytest.raises(FileNotFoundError, match=r"frames.zip is a file; give the folder"):
+    with pytest.raises(FileNotFoundError, match=r"frames.zip is a file; give the one"):
         find_layout(tmp_path / "frames.zip")
 
 
