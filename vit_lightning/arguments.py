@@ -2,6 +2,11 @@
 
 import math
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 def check_number(
@@ -77,6 +82,33 @@ def check_choice(name: str, choice: object, known: tuple[str, ...]) -> None:
     """
     if not isinstance(choice, str) or choice not in known:
         raise ValueError(f"{name} is {shown(choice)}; choose {' or '.join(map(repr, known))}")
+
+
+@contextmanager
+def ended_after(seconds: float, text: str) -> Iterator[None]:
+    """Ends what takes longer than that, if it is Python's own or looks out for signals, as regular expressions do.
+
+    It needs the alarm of a process's main thread; elsewhere, and on Windows, there is no end.
+
+    Raises:
+        ValueError: It was ended; the message is `text`.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # a handler's signature
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except TimeoutError as error:
+        raise ValueError(text) from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def bound(value: float) -> str:

@@ -1,5 +1,6 @@
 """Who trains, who validates, who tests: hand-worked cases of every split, of the subset and of the split's file."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -553,3 +554,12 @@ def test_groups_are_written_and_read(tmp_path: Path) -> None:
         .startswith("path,label,split,group\na/x1.jpg,a,train,clip 1")
     )
     assert read_split(tmp_path / "split.csv", root=tmp_path, classes=["a"]) == samples
+
+
+def test_an_expression_that_takes_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vit_lightning.data.splits.SEARCH", 0.2)
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(ValueError, match=r"'\(a\+\)\+!' takes more than 0 s to look for; give a simpler"):
+        group_samples([Sample(f"x/{'a' * 60}.jpg", "x")], "(a+)+!")
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

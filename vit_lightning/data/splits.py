@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vit_lightning.arguments import ended_after
 from vit_lightning.data.index import Sample
 from vit_lightning.files import cell, cell_of_path, csv_line, expanded, read_cell
 
@@ -26,6 +27,9 @@ GROUP_DRAWS = 2000
 #: With many groups and classes fewer are drawn, so that no more than so many counts are summed up: many groups come out
 #: balanced by themselves.
 GROUPS_DRAWN = 20_000_000
+
+#: Seconds that looking for groups by a regular expression may take: a sound one does 100,000 paths in a tenth of one.
+SEARCH = 20.0
 
 
 @dataclass(frozen=True)
@@ -285,15 +289,17 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
             "FILE.csv"
         ) from error
     grouped = []
-    for sample in samples:
-        match = pattern.search(sample.path)
-        name = match and next(filter(None, match.groups()), match[0])
-        if not name:
-            raise ValueError(
-                f"data.group_by {group_by!r} finds no group in {sample.path}; expected a regular expression that finds "
-                "one in every path, folder, duplicates or FILE.csv"
-            )
-        grouped.append(replace(sample, group=name))
+    slow = f"data.group_by {group_by!r} takes more than {SEARCH:.0f} s to look for; give a simpler regular expression"
+    with ended_after(SEARCH, slow):  # repetitions within repetitions may take for ever
+        for sample in samples:
+            match = pattern.search(sample.path)
+            name = match and next(filter(None, match.groups()), match[0])
+            if not name:
+                raise ValueError(
+                    f"data.group_by {group_by!r} finds no group in {sample.path}; expected a regular expression that "
+                    "finds one in every path, folder, duplicates or FILE.csv"
+                )
+            grouped.append(replace(sample, group=name))
     return grouped
 
 
