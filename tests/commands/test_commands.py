@@ -535,7 +535,7 @@ def test_images_that_do_not_exist_are_one_line(first: Path, capsys: pytest.Captu
         (["fit", "--config=nowhere.yaml"], ["nowhere.yaml"]),
         (["fit", "--model.dpth=3"], ["--model.dpth"]),
         (["fit", "--model.depth=three"], ["model.depth", "three"]),
-        (["fit", "--data.root=ROOT", "--model.patch_size=5"], ["224", "5"]),
+        (["fit", "--data.root=ROOT", "--model.image_size=224", "--model.patch_size=5"], ["224", "5"]),
         (["fit", "--data.root=ROOT", "--model.num_classes=7"], ["num_classes is 7", "4 classes"]),
         (["fit", "--data.root=ROOT", "--data.split=folders"], ["folders", "no train folder"]),
         (["fit", "--data.root=ROOT", "--trainer.accelerator=quantum"], ["quantum"]),

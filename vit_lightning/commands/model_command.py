@@ -373,8 +373,8 @@ def check_trainer(asked: Any) -> None:  # noqa: ANN401  # jsonargparse's Namespa
         raise ValueError(f"trainer.max_time is {shown(asked.max_time)}; expected DD:HH:MM:SS, as in 00:08:00:00")
     if isinstance(asked.devices, int) and asked.accelerator == "cpu":  # a process each: thousands are a machine's end
         check_number("trainer.devices", asked.devices, least=1, most=max(8, os.cpu_count() or 1), whole=True)
-    if asked.detect_anomaly is None:  # a config's null, which torch would answer with a trace
-        raise ValueError(f"trainer.detect_anomaly is {shown(asked.detect_anomaly)}; expected true or false")
+    if asked["detect_anomaly"] is None:  # a config's null, which torch would answer with a trace
+        raise ValueError("trainer.detect_anomaly is None; expected true or false")
     if asked.gradient_clip_algorithm not in (None, "norm"):
         raise ValueError(f"trainer.gradient_clip_algorithm is {asked.gradient_clip_algorithm}; expected norm")
 
