@@ -30,7 +30,7 @@ class PictureClassifier(nn.Module):
         channels, height, width = self.net.image_shape
         pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
         if self.integers:
-            across, down = (weights_of_bytes(size, new) for size, new in zip(pixels.shape[3:1:-1], (width, height)))
+            across, down = weights_of_bytes(pixels.shape[3], width), weights_of_bytes(pixels.shape[2], height)
             pixels = rounded_shift(pixels @ across[0].T, across[1])  # B 3 h W
             pixels = rounded_shift(down[0] @ pixels, down[1])  # B 3 H W
         else:

@@ -247,7 +247,7 @@ class VisionTransformer(nn.Module):
         return self.dropout(x + self.position_embedding)
 
     def encode(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
-        """Equations 1 to 3: (B, C, H, W) -> encoded tokens (B, N, D), or the class token alone where it is all that counts.
+        """Equations 1 to 3: (B, C, H, W) -> encoded tokens (B, N, D), or the class token that the head reads alone.
 
         Each block's attention is added to `maps`.
         """
@@ -262,7 +262,7 @@ class VisionTransformer(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         """Equation 4: encoded tokens (B, N, D), or the class token alone, (B, 1, D) -> what the head reads, (B, D)."""
         x = self.norm(x)
-        return x[:, 0] if self.pool == "cls" else x.mean(dim=1)
+        return x[:, 0] if self.pool == "cls" else x.mean(dim=1)  # B D
 
     def classify(self, x: Tensor) -> Tensor:
         """The pooled token and the head: encoded tokens -> logits (B, K)."""
