@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "vit_lightning"
 LAYERS = (
     ("cli",),
     ("commands",),
-    ("sweep",),
+    ("sweep", "export"),
     ("check",),
     ("callbacks",),
     ("inference",),

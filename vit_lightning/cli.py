@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "look for mistakes before an hour is spent: --config ...",
     "folds": "every fold and seed, one report over every image: --config ...",
     "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
+    "export": "a run as a file for others: --format onnx",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
 

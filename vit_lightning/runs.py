@@ -307,6 +307,12 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
     return path, f"{named.name}, {path.name}"
 
 
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to, if it lies in one."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else None
+
+
 def find_run(run: str, logs: Path) -> Run:
     """The run of a name, a folder, or a `.ckpt` file in a run's `checkpoints` folder.
 

@@ -26,12 +26,12 @@ from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
 from vit_lightning.commands.resuming import check_pictures, check_resumed, latest_checkpoint, tell_schedule
 from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
-from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back, run_of
+from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back
 from vit_lightning.data.loading import progress
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
 from vit_lightning.hardware import check_compiler, device_name
 from vit_lightning.progress import log_to
-from vit_lightning.runs import Run, find_checkpoint, find_run, now, read_status
+from vit_lightning.runs import Run, find_checkpoint, find_run, now, read_status, run_of
 
 log = logging.getLogger(__name__)
 

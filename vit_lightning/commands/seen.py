@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vit_lightning.data.near_duplicates import distances, read_thumbnails
 from vit_lightning.data.splits import read_table
 from vit_lightning.data.splitting import Split, SplitSettings
-from vit_lightning.runs import read_status
+from vit_lightning.runs import read_status, run_of
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +88,6 @@ def add_allow_seen(parser: LightningArgumentParser) -> None:
 
 
 # Where weights come from
-
-
-def run_of(checkpoint: Path) -> Path | None:
-    """The folder of the run that a checkpoint belongs to, if it lies in one."""
-    folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == "checkpoints" else None
 
 
 def lineage(checkpoint: Path) -> list[dict[str, Any]]:

@@ -246,10 +246,27 @@ class VisionTransformer(nn.Module):
             x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.dropout(x + self.position_embedding)
 
-    def classify(self, x: Tensor) -> Tensor:
-        """Equation 4 and the head: encoded tokens (B, N, D), or the class token alone, (B, 1, D) -> logits (B, K)."""
+    def encode(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Equations 1 to 3: (B, C, H, W) -> encoded tokens (B, N, D), or the class token that the head reads alone.
+
+        Each block's attention is added to `maps`.
+        """
+        x = self.embed(x)
+        for block in self.blocks:
+            if maps is not None:
+                maps.append(block.attention.eager_attention(block.norm1(x))[1])
+            # Of the last block's tokens the head reads the class token alone: the others are not computed.
+            x = block(x, first=1 if block is self.blocks[-1] and self.pool == "cls" else None)
+        return x
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Equation 4: encoded tokens (B, N, D), or the class token alone, (B, 1, D) -> what the head reads, (B, D)."""
         x = self.norm(x)
-        x = x[:, 0] if self.pool == "cls" else x.mean(dim=1)  # B D
+        return x[:, 0] if self.pool == "cls" else x.mean(dim=1)  # B D
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The pooled token and the head: encoded tokens -> logits (B, K)."""
+        x = self.pooled(x)
         with torch.autocast(x.device.type, enabled=False):  # bf16 has three digits: too few for a probability
             return self.head(x.to(self.head.weight.dtype))
 
@@ -274,14 +291,8 @@ class VisionTransformer(nn.Module):
                 f"with (C, H, W) = {self.image_shape}"
             )
         one = x.ndim == 3
-        x = self.embed(x[None] if one else x)
-        maps = []
-        for block in self.blocks:
-            if return_attention:
-                maps.append(block.attention.eager_attention(block.norm1(x))[1])
-            # Of the last block's tokens the head reads the class token alone: the others are not computed.
-            x = block(x, first=1 if block is self.blocks[-1] and self.pool == "cls" else None)
-        logits = self.classify(x)
+        maps: list[Tensor] = []
+        logits = self.classify(self.encode(x[None] if one else x, maps if return_attention else None))
         if one:
             logits, maps = logits[0], [attention[0] for attention in maps]
         return (logits, maps) if return_attention else logits

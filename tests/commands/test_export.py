@@ -1,0 +1,141 @@
+"""`export` from a run to a file that onnxruntime reads without this project."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from vit_lightning.cli import main
+from vit_lightning.inference import load_classifier, predict_paths
+
+FIT = ["--model.image_size=[16,24]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
+FIT += [
+    "--model.stem=conv",
+    "--model.lr=0.01",
+    "--data.num_workers=0",
+    "--data.batch_size=16",
+    "--data.test_fraction=0.2",
+]
+FIT += ["--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.precision=32-true"]
+
+
+@pytest.fixture(scope="module")
+def home(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with one tested run, `first`, and what it exports."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copytree(frames, "data")
+        assert main(["fit", "--data.root=data", *FIT, "--run=first"]) == 0
+        assert main(["test"]) == 0
+        assert main(["export", "--licence=CC BY 4.0", "--pictures=5"]) == 0
+    return folder
+
+
+@pytest.fixture
+def session(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(home)
+    return onnxruntime.InferenceSession("lightning_logs/first/export/model.onnx", providers=["CPUExecutionProvider"])
+
+
+def test_its_answers_are_predict_s_whatever_size_and_number(session: Any, tmp_path: Path) -> None:
+    assert [each.shape for each in session.get_inputs()] == [["batch", "height", "width", 3]]
+    model, rng = load_classifier("first"), np.random.default_rng(0)
+    for number, height, width in ((1, 16, 24), (3, 50, 40), (2, 1, 1), (1, 600, 333)):
+        pictures = rng.integers(0, 256, (number, height, width, 3), dtype=np.uint8)
+        paths = [tmp_path / f"{index}.png" for index in range(number)]
+        for picture, path in zip(pictures, paths, strict=True):
+            Image.fromarray(picture).save(path)
+        probabilities, embedding = session.run(None, {"images": pictures})
+        expected = torch.stack([each for _, each in predict_paths(model, paths)])
+        torch.testing.assert_close(torch.from_numpy(probabilities), expected, atol=1e-5, rtol=0)
+        assert embedding.shape == (number, 16)
+
+
+def test_it_says_what_it_is_and_how_good(session: Any) -> None:
+    told = session.get_modelmeta().custom_metadata_map
+    metrics = json.loads(Path("lightning_logs/first/report/metrics.json").read_text())
+    status = json.loads(Path("lightning_logs/first/status.json").read_text())
+    assert json.loads(told["class_names"]) == ["jerry", "tom", "tom_jerry_0", "tom_jerry_1"]
+    assert json.loads(told["test"])["accuracy"] == metrics["accuracy"]
+    assert json.loads(told["test"])["intervals"] == metrics["intervals"]
+    assert (told["run"], told["data_id"], told["licence"]) == ("first", status["data"]["id"], "CC BY 4.0")
+
+
+def test_the_gate_s_figures_are_kept(home: Path) -> None:
+    parity = json.loads((home / "lightning_logs/first/export/parity.json").read_text())
+    assert parity["passed"] is True
+    assert parity["pictures"] == 18 + 5
+    assert 0 <= parity["mean"] <= parity["largest"] <= 1e-4
+
+
+def test_a_file_that_says_something_else_is_not_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    good = home / "lightning_logs/first/export/model.onnx"
+
+    def write_another(model: object, path: Path, metadata: object) -> None:
+        shutil.copy(good, path)
+
+    monkeypatch.setattr("vit_lightning.export.onnx.write_onnx", write_another)
+    checkpoint = torch.load("lightning_logs/first/checkpoints/best.ckpt")
+    checkpoint["state_dict"]["net.head.bias"][0] += 0.01  # a little
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    capsys.readouterr()
+    assert main(["export", f"--run={tmp_path / 'other.ckpt'}", f"--output={tmp_path / 'out'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the exported model does not say what predict says: it differs on a made-up picture")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "words"),
+    [
+        (None, ["--run=nothing"], ["no run 'nothing'"]),
+        (None, ["--format=pickle"], ["--format", "onnx"]),
+        (None, ["--pictures=-1"], ["--pictures is '-1'"]),
+        (None, ["--output=data/tom_and_jerry/tom_and_jerry/tom/frame0.jpg"], ["frame0.jpg", "--output"]),
+        ("missing", [], ["export needs onnx and onnxscript and onnxruntime: pip install 'vit-lightning[export]'"]),
+    ],
+)
+def test_mistakes_are_one_line(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: str | None,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(home)
+    if change == "missing":
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    capsys.readouterr()
+    assert main(["export", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words), line
+
+
+def test_without_the_pictures_made_up_ones_are_compared(
+    home: Path, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]]
+) -> None:
+    from vit_lightning.commands.export import held_out
+
+    monkeypatch.chdir(home)
+    checkpoint = Path("lightning_logs/first/checkpoints/best.ckpt")
+    found = held_out(checkpoint, 5)
+    assert len(found) == 5
+    assert all(path.is_file() for path in found)
+    shutil.move("data", "moved")
+    try:
+        assert held_out(checkpoint, 5) == []
+    finally:
+        shutil.move("moved", "data")
+    assert "made-up ones alone are compared" in told[0][1]
+    assert held_out(Path("elsewhere.ckpt"), 5) == []

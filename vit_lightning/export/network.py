@@ -1,0 +1,72 @@
+"""What is exported: from pictures of any size to probabilities, with all that `predict` does to them in between."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vit_lightning.data.transforms import normalise
+from vit_lightning.models.vit import VisionTransformer
+
+#: Bits of a weight with its sign where torch resizes bytes, and the most that it shifts by.
+BITS, MOST_SHIFT = 15, 22
+
+
+class PictureClassifier(nn.Module):
+    """Pictures as they were decoded -> class probabilities and embeddings.
+
+    Args:
+        net: A trained network, in evaluation mode.
+        integers: Whether to resize as torch does on this machine's processor: in whole numbers (x86 with AVX2), or in
+            fractions. They differ by one step of 255 in some pixels.
+    """
+
+    def __init__(self, net: VisionTransformer, *, integers: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.integers = integers
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Bytes (B, h, w, 3) of any h and w -> probabilities (B, K) and embeddings (B, D), what the head reads."""
+        channels, height, width = self.net.image_shape
+        pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
+        if self.integers:
+            across, down = weights_of_bytes(pixels.shape[3], width), weights_of_bytes(pixels.shape[2], height)
+            pixels = rounded_shift(pixels @ across[0].T, across[1])  # B 3 h W
+            pixels = rounded_shift(down[0] @ pixels, down[1])  # B 3 H W
+        else:
+            pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
+        embeddings = self.net.pooled(self.net.encode(normalise(pixels.permute(0, 2, 3, 1), channels)))
+        return self.net.head(embeddings).softmax(dim=-1), embeddings
+
+
+def weights_of_bytes(size: int, new_size: int) -> tuple[Tensor, Tensor]:
+    """What each pixel of a row gives to each of the resized row, in torch's whole numbers for bytes.
+
+    The antialiased bilinear filter is a triangle as wide as the reduction; its weights are scaled by a power of two
+    that leaves the largest 15 bits (`compute_index_ranges_int16_weights` in torch's UpSampleKernel). It follows Pillow,
+    which has more bits.
+
+    Args:
+        size: Pixels of the row.
+        new_size: Pixels of the resized one.
+
+    Returns:
+        Whole numbers (new_size, size), and the power of two by which their sums are divided, both as fractions.
+    """
+    scale = torch.tensor(1.0, dtype=torch.float64) * size / new_size
+    support = scale.clamp(min=1.0)
+    centre = scale * (torch.arange(new_size, dtype=torch.float64) + 0.5)  # H
+    first = (centre - support + 0.5).floor().clamp(min=0)
+    end = (centre + support + 0.5).floor().clamp(max=size)
+    place = torch.arange(size, dtype=torch.float64)  # h
+    within = (place >= first[:, None]) & (place < end[:, None])  # H h
+    triangle = (1.0 - ((place - centre[:, None] + 0.5) / support).abs()).clamp(min=0.0) * within
+    weights = triangle / triangle.sum(dim=1, keepdim=True)
+    shifts = 2.0 ** torch.arange(1, MOST_SHIFT + 1, dtype=torch.float64)
+    shift = 2.0 ** ((weights.max() * shifts + 0.5).floor() < 2**BITS).sum().double()
+    return (weights * shift + 0.5).floor().float(), shift.float()
+
+
+def rounded_shift(sums: Tensor, shift: Tensor) -> Tensor:
+    """Sums over weights as bytes again."""
+    return (sums / shift + 0.5).floor().clamp(0, 255)
