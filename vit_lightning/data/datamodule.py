@@ -1,5 +1,6 @@
 """The LightningDataModule: one source of images, one split, loaders for every stage."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from vit_lightning.data.sources import Source, locate
 from vit_lightning.data.splits import Fold
 from vit_lightning.data.splitting import Split, SplitSettings, check_parts, list_images, make_split
 from vit_lightning.data.transforms import Augment, frame_size, normalise, train_transform
+from vit_lightning.data.video import PicturesAndFrames, is_video
 from vit_lightning.files import expanded
 
 
@@ -124,8 +126,11 @@ class ImageDataModule(LightningDataModule):
         self._used_split: Split | None = None
         #: The decoded images of the parts that are looked at in every epoch.
         self.frames: dict[str, Frames] = {}
-        #: Files that `predict` labels; left empty, it labels the held-out images.
-        self.predict_paths: list[Path] = []
+        #: What `predict` labels, pictures and videos; left empty, the held-out images. How it comes to the file of
+        #: each, and seconds between the frames of a video.
+        self.predict_paths: Sequence[Path | str] = []
+        self.file_of: Callable[[Path | str], Path] = Path
+        self.every = 1.0
         self.first_epoch, self.first_batch = 0, 0  # with which training begins
 
     @property
@@ -207,13 +212,16 @@ class ImageDataModule(LightningDataModule):
         """Every image of the split's `test_part` once."""
         return self.loader(self.labelled(self.used_split.test_part))
 
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, str, str]]:
-        """Every image of `predict_paths` once, or of the held-out part."""
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every image of `predict_paths` once, and the frames of its videos; or the held-out part."""
         paths = self.predict_paths
         if not paths:
             split = self.used_split
             paths = [split.root / sample.path for sample in split.part("test", "val")]
-        return self.loader(UnlabelledImages(paths, frame_size(self.image_size)))
+        pictures = UnlabelledImages(paths, frame_size(self.image_size), self.file_of)
+        if any(map(is_video, paths)):  # in this process: a film's frames come one after another
+            return DataLoader(PicturesAndFrames(pictures, self.every), batch_size=self.batch_size)
+        return self.loader(pictures)
 
     def find_frames(self, part: str, cache: Cache) -> Frames:
         """The images of one part at the size that what is done with them needs."""
