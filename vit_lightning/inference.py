@@ -146,6 +146,7 @@ class Smoothing:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.alone = seconds == 0
         self.half = seconds / 2 + 1e-6  # times are sums of rounded numbers
         self.known: deque[tuple[str, float | None, Tensor]] = deque()
         self.done = 0  # of the known, which are kept for the windows of those that follow
@@ -156,7 +157,10 @@ class Smoothing:
 
     def ready(self) -> Iterator[tuple[str, float | None, Tensor]]:
         """The frames whose windows are whole: path, seconds and mean (K,)."""
-        while self.done < len(self.known) and not self.near(self.known[self.done], self.known[-1]):
+        while self.done < len(self.known):
+            own = self.known[self.done]
+            if own[1] is not None and not self.alone and self.near(own, self.known[-1]):
+                break
             yield self.next()
 
     def rest(self) -> Iterator[tuple[str, float | None, Tensor]]:
@@ -171,7 +175,7 @@ class Smoothing:
             self.known.popleft()
             self.done -= 1
         self.done += 1
-        if seconds is not None:
+        if seconds is not None and not self.alone:
             window = [each for each in self.known if self.near(own, each)]
             probabilities = torch.stack([each for _, _, each in window]).mean(dim=0)
         return path, seconds, probabilities

@@ -133,9 +133,11 @@ class PredictionWriter(Callback):
             OSError: The disk is full.
         """
         probabilities = checked(outputs["probabilities"].cpu())
+        times = outputs.get("times", [None] * len(probabilities))
+        found = list(zip(outputs["path"], times, probabilities, strict=True))
         if self.attention:
-            self.draw(pl_module, outputs, probabilities, batch)
-        for path, time, each in zip(outputs["path"], outputs["times"], probabilities, strict=True):
+            self.draw(pl_module, found, batch)
+        for path, time, each in found:
             self.smoothing.add(path, time, each)
         self.write(self.smoothing.ready())
         unreadable = outputs["unreadable"]
@@ -159,14 +161,17 @@ class PredictionWriter(Callback):
         self.counts.update(classes[0][1] for *_, classes in found)
 
     def draw(
-        self, pl_module: LightningModule, outputs: Prediction, probabilities: Tensor, batch: Sequence[Any]
+        self,
+        pl_module: LightningModule,
+        labelled: Iterable[tuple[str, float | None, Tensor]],
+        batch: Sequence[Any],
     ) -> None:
         """Draws one batch: each picture in its own shape, and once more with the attention over it."""
         assert isinstance(pl_module, ViTClassifier)
         images, _, reasons, *_ = batch
         readable = torch.tensor([not reason for reason in reasons], device=images.device)
         attention = attention_of(pl_module.net, images[readable])
-        for path, time, each, weights in zip(outputs["path"], outputs["times"], probabilities, attention, strict=True):
+        for (path, time, each), weights in zip(labelled, attention, strict=True):
             self.drawn += 1
             picture = load_frame(self.file_of(path), shown_size) if time is None else frame_at(path, time, shown_size)
             picture = magnified(picture, max(1, math.ceil(SMALL / max(picture.shape[:2]))))

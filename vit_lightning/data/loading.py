@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ class Prediction(TypedDict):
     """What a model says of a batch of `UnlabelledImages`, or of `PicturesAndFrames`."""
 
     path: list[str]  # of those that could be read
-    times: list[float | None]  # seconds into a video, as many; None of a picture
+    times: NotRequired[list[float | None]]  # where there are videos, as many: seconds, None of a picture
     probabilities: Tensor  # (B, K), as many
     unreadable: dict[str, str]  # the other paths, with the reason
 
@@ -99,14 +99,15 @@ class Prediction(TypedDict):
 def predicted(batch: Sequence[Any], probabilities: Tensor) -> Prediction:
     """What a model's probabilities (B, K) say of a batch; those of black images are nobody's."""
     _, paths, reasons, *rest = batch
-    times = [float(word) if word else None for word in (rest[0] if rest else [""] * len(paths))]
     readable = [index for index, reason in enumerate(reasons) if not reason]
-    return {
+    result: Prediction = {
         "path": [paths[index] for index in readable],
-        "times": [times[index] for index in readable],
         "probabilities": probabilities[readable],
         "unreadable": {path: reason for path, reason in zip(paths, reasons, strict=True) if reason},
     }
+    for words in rest:
+        result["times"] = [float(words[index]) if words[index] else None for index in readable]
+    return result
 
 
 class EpochSampler(DistributedSampler[Any]):
