@@ -239,7 +239,7 @@ def find_images(patterns: Sequence[str]) -> list[Path | str]:
         if not images:
             what = f"holds no image{other_files([path])}" if path.is_dir() else "does not exist and matches no image"
             raise FileNotFoundError(
-                f"{pattern} {what}; give image files ({', '.join(FORMATS)}), videos, folders or quoted globs of such"
+                f"{pattern} {what}; give image files ({', '.join(FORMATS)}), folders or quoted globs of such, or videos"
             )
         found.update(dict.fromkeys(images))
     if any(map(is_video, found)):
