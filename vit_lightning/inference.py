@@ -18,7 +18,7 @@ from vit_lightning.data.frames import load_frame
 from vit_lightning.data.index import FORMATS, image_names, is_image, named, other_files
 from vit_lightning.data.remote import INPUT, check_url, is_url
 from vit_lightning.data.transforms import frame_size, normalise
-from vit_lightning.data.video import check_decoder, is_video, sampled_frames
+from vit_lightning.data.video import VIDEOS, check_decoder, is_video, sampled_frames
 from vit_lightning.files import expanded
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
@@ -251,7 +251,8 @@ def folder_images(folder: Path) -> list[Path]:
     """All pictures below a folder, with a word on videos there."""
     left_out: Counter[str] = Counter()
     images = [named(folder / name) for name in image_names(folder, left_out)]
-    videos = sum(count for what, count in left_out.items() if is_video(what.removesuffix(" file")))
-    if images and videos:
-        log.info("left out in %s: %d videos; name them, as %s/*.mp4, to label their frames", folder, videos, folder)
+    kinds = {what.removesuffix(" file"): count for what, count in left_out.items() if what.startswith(VIDEOS)}
+    if images and kinds:
+        what = "1 video; name it" if sum(kinds.values()) == 1 else f"{sum(kinds.values())} videos; name them"
+        log.info("left out in %s: %s, as %s/*%s, to label the frames", folder, what, folder, next(iter(kinds)))
     return images

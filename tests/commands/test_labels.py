@@ -98,7 +98,7 @@ def test_a_run_does_not_go_on_with_other_labels(home: Path, first: Path, capsys:
     assert main(["fit", "--resume=one", "--trainer.max_epochs=2"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "goes on with the labels it had, but" in error
-    assert "labels.csv has others for 1 images" in error
+    assert "labels.csv has others for 1 of the images" in error
     (home / "labels.csv").write_text(text, encoding="utf-8")
     shutil.copy(home / "labels.csv", "mine.csv")
     assert main(["fit", "--resume=one", "--trainer.max_epochs=2", "--data.labels=mine.csv"]) == 2
@@ -125,7 +125,7 @@ def test_check_and_a_correction_of_class_folders(
     Path("labels.csv").write_text("path,label\nant/frame1.png,bee\n", encoding="utf-8")
     assert fit(f"--data.root={root}", "--run=plain") == 0
     assert fit(f"--data.root={root}", "--data.labels=labels.csv", "--run=corrected") == 0
-    assert "labels.csv: 1 images have another label than their folder's" in capsys.readouterr().out
+    assert "labels.csv: 1 image of another label than the folder's" in capsys.readouterr().out
     plain, corrected = (
         {row["path"]: row for _, row in read_table(Path(f"lightning_logs/{run}/split.csv"), ("path", "split"), "it")}
         for run in ("plain", "corrected")

@@ -169,9 +169,9 @@ def test_what_the_labels_do_is_told(root: Path, tmp_path: Path, told: list[tuple
     split_of(root, path)
     lines = [line for _, line in told if "label" in line or str(path) in line]
     assert lines == [
-        f"labels by {path}: 10 images have another label than their folder's; new classes: wasp",
+        f"labels by {path}: 10 images of another label than the folder's; new classes: wasp",
         "no image is left in the folders bee by these labels: they are no classes any more",
-        f"left out: 1 images in no class folder, which {path} does not name",
+        f"left out: 1 image in no class folder that {path} does not name",
     ]
 
 
@@ -182,7 +182,7 @@ def test_labels_that_are_no_folder_s_name_are_asked_about(
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     split = split_of(root, table(tmp_path, *(f"{name},{('x', 'y')[k % 2]}" for k, name in enumerate(names[:-3]))))
     assert split.class_names == ("cow", "x", "y")
-    assert any("3 images that" in line and "their folders' names as classes" in line for _, line in told)
+    assert any("3 images not named by" in line and "the folders' names are their classes" in line for _, line in told)
 
 
 BAD = {

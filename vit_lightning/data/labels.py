@@ -103,14 +103,19 @@ def describe_labels(root: Path, table: Path | str, samples: list[Sample], labels
     folders, classes = {sample.label for sample in samples} - {""}, set(classes_of(relabelled(samples, labels)))
     changed = sum(sample.label not in ("", labels.get(sample.path, sample.label)) for sample in samples)
     lone = sum(not sample.label for sample in samples)
-    words = [f"{changed:,} images have another label than their folder's"] if folders else []
-    words += [f"{lone:,} images are in no class folder"] if lone else []
+    words = [f"{counted(changed)} of another label than the folder's"] if folders else []
+    words += [f"{counted(lone)} in no class folder"] if lone else []
     words += [f"new classes: {', '.join(sorted(classes - folders))}"] if folders and classes - folders else []
     lines = [f"labels by {table}: {'; '.join(words)}"]
     if gone := sorted(folders - classes):
         lines.append(f"no image is left in the folders {', '.join(gone)} by these labels: they are no classes any more")
-    if unnamed := len(image_names(root, Counter())) - len(samples):
-        lines.append(f"left out: {max(unnamed, 0):,} images in no class folder, which {table} does not name")
+    if (unnamed := len(image_names(root, Counter())) - len(samples)) > 0:
+        lines.append(f"left out: {counted(unnamed)} in no class folder that {table} does not name")
     if folders and not folders & set(labels.values()) and (rest := len(samples) - len(labels)):
-        lines.append(f"{rest:,} images that {table} does not name have their folders' names as classes; is that right?")
+        lines.append(f"{counted(rest)} not named by {table}: the folders' names are their classes; is that right?")
     return lines
+
+
+def counted(images: int) -> str:
+    """So many images in words."""
+    return f"{images:,} image{'s' * (images != 1)}"
