@@ -149,8 +149,8 @@ def check_labels(run: Run, asked: str | None) -> None:
     if now != before:
         changed = len({path for path, _ in now ^ before})
         raise ValueError(
-            f"run {run.name} goes on with the labels it had, but {asked} has others for {changed} of the images; put the old "
-            "ones back, or start a new run with --ckpt_path"
+            f"run {run.name} goes on with the labels it had, but {asked} has others for {changed} of the images; put "
+            "the old ones back, or start a new run with --ckpt_path"
         )
 
 
