@@ -300,25 +300,32 @@ def change(rng: random.Random, saved: dict[str, Any]) -> None:
 
 
 def tables(rng: random.Random, folder: Path, readers: Readers) -> Case:
-    """A split.csv, or a CSV of groups."""
+    """A split.csv, or a CSV of groups or labels."""
     from vit_lightning.data.index import find_layout, find_samples
+    from vit_lightning.data.labels import labelled_samples
     from vit_lightning.data.splits import group_samples, read_split
 
-    root, path, grouping = readers.root, folder / "my.csv", rng.random() < 0.5
+    root, path, kind = readers.root, folder / "my.csv", rng.choice(["split", "group", "label"])
     samples = find_samples(root, find_layout(root))
-    rows = [f"{each.path},{'g' if grouping else each.label}" for each in samples]
-    if not grouping:
+    rows = [f"{each.path},{'g' if kind == 'group' else each.label}" for each in samples]
+    if kind == "split":
         rows = [f"{row},{rng.choice(['train', 'val', 'test'])}" for row in rows]
-    path.write_bytes(bad_table(rng, ["path,group" if grouping else "path,label,split", *rows]))
+    path.write_bytes(bad_table(rng, [{"split": "path,label,split"}.get(kind, f"path,{kind}"), *rows]))
 
     def read() -> None:
-        if grouping:
+        if kind == "group":
             group_samples(samples, str(path))
+        elif kind == "label":
+            labelled_samples(root, path)
         else:
             read_split(path, root=root, classes=["a", "b"])
 
-    words = ("--data.split=groups", "--data.group_by=my.csv") if grouping else ("--data.split=my.csv",)
-    named = ("my.csv", "split groups")  # of sound groups too few may be left to train
+    words = {
+        "split": ("--data.split=my.csv",),
+        "group": ("--data.split=groups", "--data.group_by=my.csv"),
+        "label": ("--data.labels=my.csv",),
+    }[kind]
+    named = ("my.csv", "split groups", "to train on for the class")  # of sound rows too few may be left to train
     return Case(f"my.csv: {path.read_bytes()[:200]!r}", read, named, ("fit", *WORDS, "--data.root=data", *words))
 
 

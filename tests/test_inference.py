@@ -228,10 +228,10 @@ def test_find_images_keeps_the_order_and_each_file_once(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in find_images([str(tmp_path)])]
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in find_images([str(tmp_path)])]
     assert names == ["a.jpg", "b.png", "deep/c.GIF"]
     found = find_images([str(tmp_path / "b.png"), str(tmp_path / "*.*"), str(tmp_path / "**/*.GIF")])
-    assert [path.name for path in found] == ["b.png", "a.jpg", "c.GIF"]
+    assert [Path(path).name for path in found] == ["b.png", "a.jpg", "c.GIF"]
 
 
 @pytest.mark.parametrize(("pattern", "words"), [("nothing", "does not exist"), ("*.png", "matches no image")])

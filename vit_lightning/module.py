@@ -1,7 +1,7 @@
 """The ViT as a LightningModule: loss, metrics, optimizer and schedule."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from vit_lightning import optim
 from vit_lightning.checkpoint import complete, take_initial_weights
-from vit_lightning.data.loading import Prediction
+from vit_lightning.data.loading import Prediction, predicted
 from vit_lightning.data.mixing import cut_and_mix
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
@@ -147,15 +147,9 @@ class ViTClassifier(LightningModule):
         """As in validation."""
         return self.shared_step("test", batch, F.cross_entropy)[1].detach()
 
-    def predict_step(self, batch: tuple[Tensor, list[str], list[str]], batch_idx: int) -> Prediction:
+    def predict_step(self, batch: Sequence[Any], batch_idx: int) -> Prediction:
         """Images (B, C, H, W), their paths, and why a path's image is a black one, or '' -> probabilities by path."""
-        images, paths, reasons = batch
-        readable = [index for index, reason in enumerate(reasons) if not reason]
-        return {
-            "path": [paths[index] for index in readable],
-            "probabilities": self(images).float().softmax(dim=-1)[readable],
-            "unreadable": {path: reason for path, reason in zip(paths, reasons, strict=True) if reason},
-        }
+        return predicted(batch, self(batch[0]).float().softmax(dim=-1))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the groups of `parameter_groups`, and the schedule stepped once an optimizer step."""

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from vit_lightning.callbacks.pictures import captioned, magnified
 from vit_lightning.data.frames import load_frame
 from vit_lightning.data.loading import Prediction
 from vit_lightning.data.scan import write_unreadable
+from vit_lightning.data.video import frame_at
 from vit_lightning.evaluation.attention import attention_of, overlay
 from vit_lightning.files import cell, cell_of_path, csv_line
-from vit_lightning.inference import checked, top_classes
+from vit_lightning.inference import Smoothing, checked, top_classes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import WIDTH, legible
 
@@ -49,18 +50,30 @@ class PredictionWriter(Callback):
     every row is a label. All such files are in a second CSV, path,reason, which is there only where there are any:
     `0001.unreadable.csv` beside `0001.csv`.
 
+    Where there are videos, each of their frames has a row, and the last column `time` has the seconds; it is empty of
+    a picture. Their probabilities are means over a window of time, if one is asked for; the attention is a frame's own.
+
     Args:
         path: The table: a .csv, .json or .jsonl.
         class_names: Names of the classes.
         attention: Also draw each image with the attention over it, as `0001-attention/00001-NAME.png` beside
             `0001.csv`; the number is that of the row.
         top: How many of the likeliest classes are told, the label among them.
+        smooth: Seconds of the window, see `Smoothing`.
 
     Raises:
         ValueError: Another ending, or `top` is less than 1.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], *, attention: bool = False, top: int = 3) -> None:
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        *,
+        attention: bool = False,
+        top: int = 3,
+        smooth: float = 0.0,
+    ) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ValueError(f"--output {path} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
         if top < 1:
@@ -69,9 +82,14 @@ class PredictionWriter(Callback):
         self.class_names = class_names
         self.attention = attention
         self.top = min(top, len(class_names))
+        #: Whether there are videos, and how one comes to the file of a picture.
+        self.videos = False
+        self.file_of: Callable[[Path | str], Path] = Path
+        self.smoothing = Smoothing(smooth)
+        self.drawn = 0
         self.counts: Counter[str] = Counter()
         self.table: Table | None = None
-        self.shown: list[tuple[str, list[tuple[int, str, float]]]] = []
+        self.shown: list[tuple[str, float | None, list[tuple[int, str, float]]]] = []
         #: How many files could not be read, and the first of them with the reason.
         self.unreadable = 0
         self.named: dict[str, str] = {}
@@ -97,7 +115,7 @@ class PredictionWriter(Callback):
         columns = ["path", "label", "index", "confidence"]
         for rank in range(2, self.top + 1):
             columns += [f"label_{rank}", f"confidence_{rank}"]
-        self.table = Table(self.path, columns)
+        self.table = Table(self.path, columns + ["time"] * self.videos)
 
     def on_predict_batch_end(
         self,
@@ -114,49 +132,56 @@ class PredictionWriter(Callback):
             ValueError: The model gives no numbers.
             OSError: The disk is full.
         """
-        assert self.table is not None, "on_predict_start comes first"
         probabilities = checked(outputs["probabilities"].cpu())
-        found = [top_classes(each, self.class_names, self.top) for each in probabilities]
+        times = outputs.get("times", [None] * len(probabilities))
+        found = list(zip(outputs["path"], times, probabilities, strict=True))
         if self.attention:
-            self.draw(pl_module, outputs["path"], found, batch)
-        rows: list[list[str | int | float]] = []
-        for path, ((index, label, confidence), *others) in zip(outputs["path"], found, strict=True):
-            rows.append([path, label, index, confidence])
-            for _, other, probability in others:
-                rows[-1] += [other, probability]
-        self.table.add(rows)
-        for path, classes in zip(outputs["path"], found, strict=True):
-            if self.counts.total() < SHOWN:
-                self.shown.append((path, classes))
-            self.counts[classes[0][1]] += 1
+            self.draw(pl_module, found, batch)
+        for path, time, each in found:
+            self.smoothing.add(path, time, each)
+        self.write(self.smoothing.ready())
         unreadable = outputs["unreadable"]
         if unreadable:
             write_unreadable(self.unreadable_path, unreadable, append=self.unreadable > 0)
             self.unreadable += len(unreadable)
             self.named |= dict(list(unreadable.items())[: NAMED - len(self.named)])
 
+    def write(self, labelled: Iterable[tuple[str, float | None, Tensor]]) -> None:
+        """Writes a row each for a path, a time and the probabilities (K,)."""
+        assert self.table is not None, "on_predict_start comes first"
+        rows: list[list[str | int | float | None]] = []
+        found = [(path, time, top_classes(each, self.class_names, self.top)) for path, time, each in labelled]
+        for path, time, ((index, label, confidence), *others) in found:
+            rows.append([path, label, index, confidence])
+            for _, other, probability in others:
+                rows[-1] += [other, probability]
+            rows[-1] += [time] * self.videos
+        self.table.add(rows)
+        self.shown += found[: max(0, SHOWN - len(self.shown))]
+        self.counts.update(classes[0][1] for *_, classes in found)
+
     def draw(
         self,
         pl_module: LightningModule,
-        paths: Sequence[str],
-        found: Sequence[Sequence[tuple[int, str, float]]],
-        batch: tuple[Tensor, list[str], list[str]],
+        labelled: Iterable[tuple[str, float | None, Tensor]],
+        batch: Sequence[Any],
     ) -> None:
         """Draws one batch: each picture in its own shape, and once more with the attention over it."""
         assert isinstance(pl_module, ViTClassifier)
-        images, _, reasons = batch
+        images, _, reasons, *_ = batch
         readable = torch.tensor([not reason for reason in reasons], device=images.device)
         attention = attention_of(pl_module.net, images[readable])
-        for row, (path, classes, weights) in enumerate(
-            zip(paths, found, attention, strict=True), self.counts.total() + 1
-        ):
-            picture = load_frame(path, shown_size)
+        for (path, time, each), weights in zip(labelled, attention, strict=True):
+            self.drawn += 1
+            picture = load_frame(self.file_of(path), shown_size) if time is None else frame_at(path, time, shown_size)
             picture = magnified(picture, max(1, math.ceil(SMALL / max(picture.shape[:2]))))
+            classes = top_classes(each, self.class_names, self.top)
             text = ", ".join(f"{label} {share:.1%}" for _, label, share in classes)
             beside = picture.shape[0] > picture.shape[1]
-            drawn = captioned([picture, overlay(picture, weights)], [text, Path(path).name], beside=beside, whole=True)
+            caption = Path(path).name + moment(time)
+            drawn = captioned([picture, overlay(picture, weights)], [text, caption], beside=beside, whole=True)
             # A name may be 255 bytes long, which those of 60 letters are not.
-            drawn.save(self.attention_folder / f"{row:05}-{Path(path).stem[:60]}.png", compress_level=1)
+            drawn.save(self.attention_folder / f"{self.drawn:05}-{Path(path).stem[:60]}.png", compress_level=1)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps what was written so far."""
@@ -169,6 +194,7 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the file and says what is in it."""
+        self.write(self.smoothing.rest())
         if self.table is not None:
             self.table.close()
         self.tell_first()
@@ -177,16 +203,17 @@ class PredictionWriter(Callback):
             log.info("... and %d more", total - SHOWN)
         if total:
             shares = ", ".join(f"{legible(label)} {count}" for label, count in self.counts.most_common())
-            log.info("%d images: %s; written to %s", total, shares, self.path)
+            what = "images and frames" if self.videos else "images"
+            log.info("%d %s: %s; written to %s", total, what, shares, self.path)
             if self.attention:
                 log.info("drawn with the attention over them in %s", self.attention_folder)
         self.tell_unreadable()
 
     def tell_first(self) -> None:
         """Says the labels of the first images, a line each, with as many further classes as a terminal has room for."""
-        names = [legible("/".join(Path(path).parts[-2:])) for path, _ in self.shown]
+        names = [legible("/".join(Path(path).parts[-2:])) + moment(time) for path, time, _ in self.shown]
         told = []
-        for _, ((index, label, confidence), *others) in self.shown:
+        for *_, ((index, label, confidence), *others) in self.shown:
             rest = [f"{legible(other, NAME_WIDTH)} {probability:.1%}" for _, other, probability in others]
             told.append([f"{legible(label, NAME_WIDTH)} ({index}) {confidence:.1%}", *rest])
         longest = max((cell_len(", then ".join(parts)) for parts in told), default=0)
@@ -208,12 +235,9 @@ class PredictionWriter(Callback):
         elif self.unreadable:
             for path, reason in self.named.items():
                 log.warning("%s has no label: %s", legible(path), reason)
-            log.error(
-                "%d of %d files could not be read and have no label; all are listed in %s",
-                self.unreadable,
-                self.unreadable + self.counts.total(),
-                self.unreadable_path,
-            )
+            files = "" if self.videos else f" of {self.unreadable + self.counts.total()}"  # else frames are counted
+            text = "%d%s files could not be read and have no label; all are listed in %s"
+            log.error(text, self.unreadable, files, self.unreadable_path)
 
 
 class Table:
@@ -237,8 +261,8 @@ class Table:
         self.rows = 0
         self.end = self.write({".csv": csv_line(columns), ".json": "[", ".jsonl": ""}[self.kind], 0)
 
-    def add(self, rows: Sequence[Sequence[str | int | float]]) -> None:
-        """Adds rows, each with a value a column; shares are rounded to a millionth.
+    def add(self, rows: Sequence[Sequence[str | int | float | None]]) -> None:
+        """Adds rows, each with a value a column, or None; shares and times are rounded to a millionth.
 
         Raises:
             OSError: The disk is full; then none of them is there.
@@ -247,7 +271,10 @@ class Table:
         for number, row in enumerate(rows, self.rows):
             if self.kind == ".csv":
                 path, *rest = row
-                cells = (f"{each:.6f}" if isinstance(each, float) else cell(str(each)) for each in rest)
+                cells = (
+                    f"{each:.6f}" if isinstance(each, float) else cell("" if each is None else str(each))
+                    for each in rest
+                )
                 text += csv_line([cell_of_path(str(path)), *cells])
                 continue
             values = [round(value, 6) if isinstance(value, float) else value for value in row]
@@ -272,6 +299,11 @@ class Table:
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
+
+
+def moment(time: float | None) -> str:
+    """A frame's time as it stands behind the name of its video."""
+    return "" if time is None else f" {time:.1f} s"
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:

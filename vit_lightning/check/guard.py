@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vit_lightning.check.data import Labels, chance_agreement
 from vit_lightning.check.finding import Finding
 from vit_lightning.data.index import Sample
+from vit_lightning.data.labels import relabelled
 from vit_lightning.data.splitting import Split, divide, list_images
 
 #: Distances in frame numbers at which the agreement of labels is measured.
@@ -36,11 +37,13 @@ def check_guard(split: Split) -> Finding:
     Args:
         split: Of kind `blocks`.
     """
-    layout, _, _, samples = list_images(split.root, split.settings)
-    samples = [sample for sample in samples if sample.path not in split.unreadable]  # those in the guards, too
-    depth = len(layout.parts[""].relative_to(split.root).parts) + 1
+    listing = list_images(split.root, split.settings)
+    samples = [sample for sample in listing.samples if sample.path not in split.unreadable]  # those in the guards, too
+    depth = len(listing.layout.parts[""].relative_to(split.root).parts) + 1
     length, guard = split.settings.block_length, split.settings.guard
-    found, most = Agreement(find_videos(samples, split.class_names, depth), length), length // 4
+    labels = listing.labels
+    labelled = relabelled(samples, labels)
+    found, most = Agreement(find_videos(labelled, split.class_names, depth), length), length // 4
     reach = max(1, most, len(samples) // (4 * LEAST_BLOCKS))
     lags = [lag for lag in LAGS if lag <= reach and found.knows(lag)]
     if not lags:
@@ -54,16 +57,15 @@ def check_guard(split: Split) -> Finding:
         return Finding("ok", "guard", f"{guard}; {found.words(enough)}")
     words = f"{guard}; {found.words(max(guard, 1), enough or lags[-1])}"
     if enough is not None and enough <= most:
-        text = f"{words}: raise --data.guard to {enough} ({cost(split, samples, enough)})"
+        text = f"{words}: raise --data.guard to {enough} ({cost(split, samples, labels, enough)})"
         return Finding("warning", "guard", text)
     if enough is not None:
         advice = f"set --data.block_length {4 * enough} --data.guard {enough}"
     else:
         advice = "raise --data.block_length or, if numbers go by class, take another --data.split"
     if guard < most:
-        advice = (
-            f"raise --data.guard to {most}, a quarter of a block ({cost(split, samples, most)}), or rather {advice}"
-        )
+        price = cost(split, samples, labels, most)
+        advice = f"raise --data.guard to {most}, a quarter of a block ({price}), or rather {advice}"
     return Finding("warning", "guard", f"{words}: {advice}")
 
 
@@ -172,11 +174,12 @@ def repeats(samples: Sequence[Sample]) -> bool:
     return len({sample.number for sample in samples}) < len(samples)
 
 
-def cost(split: Split, samples: list[Sample], guard: int) -> str:
+def cost(split: Split, samples: list[Sample], labels: dict[str, str], guard: int) -> str:
     """How many frames fewer would train with another guard."""
     before = len(split.part("train"))
     try:
-        trial = divide(samples, split.kind, split.root, replace(split.settings, guard=guard), tell=False)
+        settings = replace(split.settings, guard=guard)
+        trial = divide(samples, split.kind, split.root, settings, labels=labels, tell=False)
     except ValueError:  # frames around repeated clips are all that is left
         return "which leaves nothing to train or to validate on"
     return f"{before - sum(sample.split == 'train' for sample in trial):,} of {before:,} training frames fewer"

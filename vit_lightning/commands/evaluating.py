@@ -8,7 +8,10 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_lightning.commands.model_command import ModelCommand
+from vit_lightning.commands.run_folder import kept_labels
 from vit_lightning.commands.seen import Seen, look_back
+from vit_lightning.data.splits import read_table
+from vit_lightning.files import expanded
 from vit_lightning.hardware import device_name
 from vit_lightning.runs import find_checkpoint
 
@@ -44,6 +47,16 @@ class EvaluationCommand(ModelCommand):
             asked = self.options.run
         path, self.checkpoint_words = find_checkpoint(asked, self.logs)
         return path
+
+    def before_instantiate_classes(self) -> None:
+        """As all commands do; the labels that the run was trained with are nothing to another data set."""
+        data = self.options.data
+        kept = None if self.run_folder is None else kept_labels(self.run_folder)
+        if kept is not None and data.labels == kept and data.root:
+            rows = read_table(Path(kept), ("path", "label"), "the run's file of labels")
+            if not any((expanded(data.root) / row["path"]).is_file() for _, row in rows):
+                data.labels = None
+        super().before_instantiate_classes()
 
     def say_where(self, folder: Path) -> None:
         """Says where the results of a checkpoint go that belongs to no run."""

@@ -24,8 +24,14 @@ from vit_lightning.callbacks.terminal import print_summary
 from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
-from vit_lightning.commands.resuming import check_pictures, check_resumed, latest_checkpoint, tell_schedule
-from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, make_run_folder
+from vit_lightning.commands.resuming import (
+    check_labels,
+    check_pictures,
+    check_resumed,
+    latest_checkpoint,
+    tell_schedule,
+)
+from vit_lightning.commands.run_folder import RUN_FOLDER_VARIABLE, RunFolder, kept_labels, make_run_folder
 from vit_lightning.commands.seen import Seen, add_allow_seen, lineage, look_back
 from vit_lightning.data.loading import progress
 from vit_lightning.evaluation.baselines import Baselines, score_baselines
@@ -100,6 +106,7 @@ class Fit(ModelCommand):
         if self.resumed is not None:
             self.resumed_step = checkpoint["global_step"]
             check_resumed(self.resumed, self.options, checkpoint)
+            check_labels(self.resumed, self.options.data.labels)
 
     # Building
 
@@ -195,7 +202,13 @@ class Fit(ModelCommand):
                 f"{used} is missing, and without it the run cannot keep the split it had; put it back, or start a new "
                 "run with --ckpt_path"
             )
-        self.datamodule.settings = replace(self.datamodule.settings, split=str(used), subset=None)
+        settings = self.datamodule.settings
+        self.datamodule.settings = replace(settings, split=str(used), subset=None, labels=self.labels())
+
+    def labels(self) -> str | None:
+        """A resumed run's are its own copy, from where the file may be gone."""
+        own = self.resumed is not None and self.options.ckpt_path is not None
+        return (kept_labels(self.resumed.folder) if own and self.resumed else None) or super().labels()
 
     def own_callbacks(self) -> list[Callback]:
         """The run's record, pictures and checkpoints."""

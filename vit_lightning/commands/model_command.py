@@ -32,6 +32,7 @@ from vit_lightning.checkpoint import (
 from vit_lightning.cli_errors import check_configs, explain
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.commands.resuming import absolute
+from vit_lightning.commands.run_folder import kept_labels
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.sources import find_classes, picture_size
 from vit_lightning.files import expanded
@@ -208,6 +209,8 @@ class ModelCommand(LightningCLI):
             used_split = self.run_folder / "split.csv"
             if used_split.is_file():  # images that came to the folder since then stay out of the score
                 defaults |= {"data.split": str(used_split), "data.subset": None}
+            if (kept := kept_labels(self.run_folder)) is not None:  # what it was trained with, whatever became of it
+                defaults["data.labels"] = kept
         try:
             self.parser.set_defaults(defaults)
         except KeyError as error:  # an option that this version does not know
@@ -242,10 +245,11 @@ class ModelCommand(LightningCLI):
         for name in ("root", "cache_dir"):
             if data[name] is not None:
                 data[name] = str(expanded(data[name]).resolve())
-        data.split, data.group_by = absolute(data.split), absolute(data.group_by)
+        for name in ("split", "group_by", "labels"):
+            data[name] = absolute(data[name])
         if not self.needs_data():
             return
-        found = find_classes(data.source, data.root)
+        found = find_classes(data.source, data.root, self.labels(), self.cache_dir)
         if model.class_names is None:
             model.class_names = found
         elif list(model.class_names) != found:
@@ -254,6 +258,16 @@ class ModelCommand(LightningCLI):
                 "the data that belongs to the model, or leave model.class_names out to train a new one"
             )
         self.choose_sizes()
+
+    def labels(self) -> str | None:
+        """The file of labels that counts, if any."""
+        asked: str | None = self.options.data.labels
+        return asked
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where downloads and drawn frames are kept."""
+        return expanded(self.options.data.cache_dir or platformdirs.user_cache_dir("vit_lightning"))
 
     def choose_sizes(self) -> None:
         """Has image and patch size that were left out be those of the weights to start from, or fit the pictures."""
@@ -264,8 +278,7 @@ class ModelCommand(LightningCLI):
             for name in left_out:
                 model[name] = theirs[name]
         elif left_out:
-            cache_dir = Path(data.cache_dir or platformdirs.user_cache_dir("vit_lightning"))
-            pictures = picture_size(data.source, data.root, cache_dir) or (224, 224)
+            pictures = picture_size(data.source, data.root, self.cache_dir, self.labels()) or (224, 224)
             model.image_size, model.patch_size = fitting_sizes(
                 pictures, model.image_size, model.patch_size, stem=model.stem
             )

@@ -1,6 +1,7 @@
 """`predict`: labels images with a run."""
 
 import logging
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from vit_lightning.arguments import check_number
 from vit_lightning.callbacks.predictions import PredictionWriter
 from vit_lightning.commands.evaluating import EvaluationCommand
 from vit_lightning.commands.model_command import run_command
+from vit_lightning.data.remote import INPUT, Fetched
+from vit_lightning.data.video import is_video
 from vit_lightning.files import check_folder, expanded
 from vit_lightning.hardware import device_name
 from vit_lightning.inference import find_images
@@ -30,9 +34,10 @@ class Predict(EvaluationCommand):
     purpose = "Labels images with a run."
 
     def add_options(self, parser: LightningArgumentParser) -> None:
-        """--run, --images, --output, --top and --attention."""
+        """--run, --images, --output, --top, --attention, --every and --smooth."""
         super().add_options(parser)
-        text = "Files, folders or globs; left out, the run's held-out images."
+        text = "Pictures or videos, folders, globs, http(s):// addresses, or - for a picture from standard input; "
+        text += "left out, the run's held-out images."
         parser.add_argument("--images", type=str, nargs="+", help=text)
         text = "The .csv, .json or .jsonl to write; left out, predictions/NNNN.csv in the run's folder."
         parser.add_argument("--output", type=str, default=None, help=text)
@@ -40,6 +45,11 @@ class Predict(EvaluationCommand):
         parser.add_argument("--top", type=int, default=3, help=text)
         text = "Also draw each image with the attention over it, into a folder beside the CSV."
         parser.add_argument("--attention", action="store_true", help=text)
+        text = "Seconds of a video from one frame that is labelled to the next."
+        parser.add_argument("--every", type=float, default=1.0, help=text)
+        text = "Seconds of a window: a frame's probabilities become the mean over all frames of the video at most half "
+        text += "of it before or after; 0 leaves each frame its own."
+        parser.add_argument("--smooth", type=float, default=0.0, help=text)
 
     def needs_data(self) -> bool:
         """To label pictures, a checkpoint is enough."""
@@ -47,8 +57,15 @@ class Predict(EvaluationCommand):
 
     def own_callbacks(self) -> list[Callback]:
         """Writes the labels."""
+        options = self.options
+        check_number("--every", options.every, least=0.001, most=1e6)
+        check_number("--smooth", options.smooth, least=0, most=1e6)
         self.writer = PredictionWriter(
-            self.prediction_file(), self.model.class_names, attention=self.options.attention, top=self.options.top
+            self.prediction_file(),
+            self.model.class_names,
+            attention=options.attention,
+            top=options.top,
+            smooth=options.smooth,
         )
         return [self.writer]
 
@@ -71,8 +88,18 @@ class Predict(EvaluationCommand):
         """Labels, and shows the first few."""
         check_folder(self.writer.path.parent, "predictions", "give another file with --output")
         self.say_where(self.writer.path.parent)
+        with tempfile.TemporaryDirectory() as folder:
+            return self.label(Fetched(Path(folder)))
+
+    def label(self, fetched: Fetched) -> int:
+        """Labels; what is no file yet is fetched meanwhile."""
         if self.options.images:
-            self.datamodule.predict_paths = find_images(self.options.images)
+            paths = find_images(self.options.images)
+            if INPUT in paths:
+                fetched.take_input()
+            self.datamodule.predict_paths, self.datamodule.every = paths, self.options.every
+            self.datamodule.file_of = self.writer.file_of = fetched
+            self.writer.videos = any(map(is_video, paths))
         else:
             self.load_split("predict")
             if not self.datamodule.used_split.part("test", "val"):

@@ -2,12 +2,14 @@
 
 import inspect
 import logging
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from vit_lightning.checkpoint import marked_arguments, read_checkpoint, whole_epochs
+from vit_lightning.commands.run_folder import kept_labels
+from vit_lightning.data.splits import read_table
 from vit_lightning.data.splitting import Split
 from vit_lightning.files import expanded
 from vit_lightning.models.layers import FROM_START
@@ -17,7 +19,20 @@ from vit_lightning.runs import Run
 log = logging.getLogger(__name__)
 
 #: The data's arguments that say who trains and who is held out.
-SPLITTING = ("split", "val_fraction", "test_fraction", "block_length", "guard", "group_by", "fold", "subset", "seed")
+SPLITTING = (
+    *(
+        "split",
+        "val_fraction",
+        "test_fraction",
+        "block_length",
+        "guard",
+        "group_by",
+        "fold",
+        "labels",
+        "subset",
+        "seed",
+    ),
+)
 
 
 def latest_checkpoint(run: Run) -> Path | None:
@@ -108,6 +123,34 @@ def check_pictures(run: Run, split: Split) -> None:
         raise ValueError(
             f"the {len(split.samples)} pictures of run {run.name} in {split.root} have changed: {now} bytes in all, "
             f"{before} when it began; put the old ones back, or start a new run with --ckpt_path"
+        )
+
+
+def check_labels(run: Run, asked: str | None) -> None:
+    """Refuses to go on with other labels in the same file; where the file is gone, the run's copy is enough.
+
+    Args:
+        run: It.
+        asked: The file, `data.labels`.
+
+    Raises:
+        ValueError: It gives other labels than when the run began.
+    """
+    kept = kept_labels(run.folder)
+    if kept is None or asked is None or not expanded(asked).is_file():
+        return
+    before, now = (
+        {
+            (PurePath(row["path"]), row["label"].strip())
+            for _, row in read_table(Path(path), ("path", "label"), "the file")
+        }
+        for path in (kept, expanded(asked))
+    )
+    if now != before:
+        changed = len({path for path, _ in now ^ before})
+        raise ValueError(
+            f"run {run.name} goes on with the labels it had, but {asked} has others for {changed} of the images; put "
+            "the old ones back, or start a new run with --ckpt_path"
         )
 
 

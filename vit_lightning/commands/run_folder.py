@@ -11,11 +11,14 @@ from filelock import FileLock, Timeout
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.splits import write_split
 from vit_lightning.data.splitting import Split
-from vit_lightning.files import write_text
+from vit_lightning.files import expanded, write_text
 from vit_lightning.runs import new_run_folder, run_stem
 
 #: Through this the processes that Lightning starts for further devices learn the run's folder.
 RUN_FOLDER_VARIABLE = "VIT_LIGHTNING_RUN_FOLDER"
+
+#: The copy of `data.labels`: the file itself goes on changing.
+LABELS = "labels.csv"
 
 
 class RunFolder:
@@ -54,11 +57,19 @@ class RunFolder:
         """Writes what is known before the first step: config, split and classes."""
         write_text(self.path / "config.yaml", config)  # other processes of the run may be reading the old one
         write_split(self.path / "split.csv", split.samples)
+        if split.settings.labels not in (None, kept_labels(self.path)):
+            write_text(self.path / LABELS, expanded(str(split.settings.labels)).read_text(encoding="utf-8-sig"))
         if split.unreadable:
             table = self.path / "unreadable.csv"
             write_unreadable(table, split.unreadable, append=table.is_file())  # of a resumed run
         mapping = {str(index): name for index, name in enumerate(split.class_names)}
         write_text(self.path / "class_mapping.json", json.dumps(mapping, indent=2) + "\n")
+
+
+def kept_labels(run: Path) -> str | None:
+    """The file of labels that a run was trained with, as it keeps it; None where it had none."""
+    path = (run / LABELS).resolve()
+    return str(path) if path.is_file() else None
 
 
 def make_run_folder(logs: Path, name: str | None, configs: Sequence[Path]) -> RunFolder:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from vit_lightning.commands.evaluating import EvaluationCommand, score
 from vit_lightning.commands.external import external_split, is_external
 from vit_lightning.commands.model_command import TRAINER_DEFAULTS, run_command
 from vit_lightning.commands.resuming import absolute
+from vit_lightning.commands.run_folder import kept_labels
 from vit_lightning.commands.seen import Seen, add_allow_seen
 from vit_lightning.data.splitting import Split
 from vit_lightning.files import check_folder, expanded
@@ -67,7 +69,10 @@ class Test(EvaluationCommand):
             root = data.locate()
             if is_external(root, self.run_folder, data.settings):
                 kind = self.run_status.get("split", {}).get("kind", "")
-                data.used_split = external_split(root, data.settings, kind)
+                settings = data.settings
+                if settings.labels == kept_labels(self.run_folder):  # of the run's own images
+                    settings = replace(settings, labels=None)
+                data.used_split = external_split(root, settings, kind)
                 log.info("%s is another set than the run's: all of it is scored", root)
         super().load_split(stage)
 

@@ -1,5 +1,6 @@
 """The LightningDataModule: one source of images, one split, loaders for every stage."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from vit_lightning.data.sources import Source, locate
 from vit_lightning.data.splits import Fold
 from vit_lightning.data.splitting import Split, SplitSettings, check_parts, list_images, make_split
 from vit_lightning.data.transforms import Augment, frame_size, normalise, train_transform
+from vit_lightning.data.video import PicturesAndFrames, is_video
 from vit_lightning.files import expanded
 
 
@@ -50,6 +52,8 @@ class ImageDataModule(LightningDataModule):
             expression whose first group, or all that it finds in a path, is the name.
         fold: Of `random`, `blocks` and `groups`: 2/5 keeps the second of five equal shares for `test` in place of
             `test_fraction`, so that five runs test on everything.
+        labels: CSV file with path,label, which take the place of the class folders' labels and need no such folders;
+            new ones become classes. They move no image to another part.
         subset: At most so many images a class, in the split's proportions.
         augment: `trivial` (crop, TrivialAugmentWide, flip), `strong` (crops down to half of the area,
             TrivialAugmentWide twice, flip), `light` (crop and flip), `article` (its own) or `none`.
@@ -67,6 +71,13 @@ class ImageDataModule(LightningDataModule):
         ValueError: A number out of its range.
     """
 
+    #: What `predict` labels, pictures and videos, with the seconds between a video's frames; left empty, it labels the
+    #: held-out images.
+    predict_paths: Sequence[Path | str] = ()
+    every = 1.0
+
+    first_epoch, first_batch = 0, 0  # with which training begins
+
     def __init__(
         self,
         *,
@@ -81,6 +92,7 @@ class ImageDataModule(LightningDataModule):
         guard: int = 10,
         group_by: str | None = None,
         fold: str | None = None,
+        labels: str | None = None,
         subset: int | None = None,
         augment: Augment = "trivial",
         batch_size: int = 32,
@@ -91,7 +103,7 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_words(root=root, split=split, group_by=group_by, fold=fold, cache_dir=cache_dir)
+        check_words(root=root, split=split, group_by=group_by, fold=fold, labels=labels, cache_dir=cache_dir)
         check_number("data.batch_size", batch_size, least=1, most=2**24, whole=True)
         check_number("data.num_workers", num_workers, least=0, most=256, whole=True, optional=True)
         for name, choice, known in (("source", source, Source), ("augment", augment, Augment)):
@@ -112,6 +124,7 @@ class ImageDataModule(LightningDataModule):
             guard=guard,
             group_by=group_by,
             fold=Fold.parse(fold) if fold is not None else None,
+            labels=labels,
             subset=subset,
             on_error=on_error,
             cache=cache,
@@ -124,9 +137,7 @@ class ImageDataModule(LightningDataModule):
         self._used_split: Split | None = None
         #: The decoded images of the parts that are looked at in every epoch.
         self.frames: dict[str, Frames] = {}
-        #: Files that `predict` labels; left empty, it labels the held-out images.
-        self.predict_paths: list[Path] = []
-        self.first_epoch, self.first_batch = 0, 0  # with which training begins
+        self.file_of: Callable[[Path | str], Path] = Path  # of what `predict` labels
 
     @property
     def used_split(self) -> Split:
@@ -153,7 +164,7 @@ class ImageDataModule(LightningDataModule):
         if self._used_split is not None or self.predict_paths:
             return  # they are there; to label pictures, a checkpoint is enough
         root = self.locate()
-        *_, samples = list_images(root, self.settings)
+        samples = list_images(root, self.settings).samples
         # Nothing of it is kept here, where the other processes do not see it: they find it in the cache folder.
         scan_pictures(root, [sample.path for sample in samples], self.settings.cache_dir)
 
@@ -207,13 +218,16 @@ class ImageDataModule(LightningDataModule):
         """Every image of the split's `test_part` once."""
         return self.loader(self.labelled(self.used_split.test_part))
 
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, str, str]]:
-        """Every image of `predict_paths` once, or of the held-out part."""
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every image of `predict_paths` once, and the frames of its videos; or the held-out part."""
         paths = self.predict_paths
         if not paths:
             split = self.used_split
             paths = [split.root / sample.path for sample in split.part("test", "val")]
-        return self.loader(UnlabelledImages(paths, frame_size(self.image_size)))
+        pictures = UnlabelledImages(paths, frame_size(self.image_size), self.file_of)
+        if any(map(is_video, paths)):  # in this process: a film's frames come one after another
+            return DataLoader(PicturesAndFrames(pictures, self.every), batch_size=self.batch_size)
+        return self.loader(pictures)
 
     def find_frames(self, part: str, cache: Cache) -> Frames:
         """The images of one part at the size that what is done with them needs."""

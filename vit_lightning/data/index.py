@@ -98,11 +98,16 @@ def has_image(folder: Path) -> bool:
         return any(is_image(path) for path in folder.iterdir())
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path, *, labelled: bool = False) -> Layout:
     """Recognises `root/<class>`, Kaggle's `root/.../<class>`, and `root/{train,val,test}/<class>`.
 
     A folder that holds a single folder and no image is walked through, which is Kaggle's nesting
     (`tom_and_jerry/tom_and_jerry/<class>`).
+
+    Args:
+        root: The data's root folder.
+        labelled: A file has labels, and there need be no class folders: a root without any is taken as it is, and one
+            that has a train folder and no other than train, val and test has these parts, whatever is in them.
 
     Raises:
         FileNotFoundError: The root is missing.
@@ -121,14 +126,17 @@ def find_layout(root: Path) -> Layout:
         folders = subfolders(folder)
         named = [path for path in folders if path.name.lower() in PART_FOLDERS]
         parts = {PART_FOLDERS[path.name.lower()]: path for path in named}
-        if "train" in parts and subfolders(parts["train"]):  # else a class may well be called train
+        alone = labelled and len(named) == len(folders) > 1
+        if "train" in parts and (alone or subfolders(parts["train"])):  # else a class may well be called train
             if len(parts) < len(named):
                 names = ", ".join(path.name for path in named)
                 raise ValueError(f"{folder} has two folders for one part: {names}; keep one of them")
-            return checked(Layout(parts), root)
+            return Layout(parts) if labelled else checked(Layout(parts), root)
         if len(folders) != 1 or has_image(folders[0]):
             break
         folder = folders[0]
+    if labelled:
+        return Layout({"": folder if len(folders) > 1 else root})
     if not folders:
         raise ValueError(
             f"no class folder in {root}; expected one folder a class with its images in it (or train/ val/ test/ "
@@ -233,13 +241,14 @@ def describe_left_out(left_out: Counter[str]) -> str:
     return f"{words} and {rest:,} more" if rest else words
 
 
-def find_samples(root: Path, layout: Layout, *, tell: bool = False) -> list[Sample]:
+def find_samples(root: Path, layout: Layout, *, tell: bool = False, labelled: bool = False) -> list[Sample]:
     """Every image of every class, sorted by part, class and path.
 
     Args:
         root: The data's root folder.
         layout: Its class folders.
         tell: Log in one line how many other files there are that could be meant for pictures.
+        labelled: A file has labels, and a folder without an image is no class.
 
     Raises:
         OSError: A folder cannot be looked through.
@@ -255,7 +264,7 @@ def find_samples(root: Path, layout: Layout, *, tell: bool = False) -> list[Samp
             if not name.isascii():
                 named(folder / name)
     empty = sorted({folder.name for _, folder in folders} - {sample.label for sample in samples})
-    if empty:
+    if empty and not labelled:
         words = [name + other_files(folder for _, folder in folders if folder.name == name) for name in empty[:5]]
         rest = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise ValueError(

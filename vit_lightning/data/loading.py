@@ -2,10 +2,10 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -57,11 +57,20 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
 
 class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
-    """Images as bytes (H, W, 3) with their paths and why they cannot be read, or ''; the image is black there."""
+    """Images as bytes (H, W, 3) with their paths and why they cannot be read, or ''; the image is black there.
 
-    def __init__(self, paths: Sequence[Path], size: FrameSize) -> None:
+    Args:
+        paths: Or addresses.
+        size: Of the images.
+        file_of: Gives the file of a path; what is no file yet is fetched.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path | str], size: FrameSize, file_of: Callable[[Path | str], Path] = Path
+    ) -> None:
         self.paths = paths
         self.size = size
+        self.file_of = file_of
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,18 +78,36 @@ class UnlabelledImages(Dataset[tuple[Tensor, str, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
         path = self.paths[index]
         try:
-            return read_frame(path, self.size), str(path), ""
+            return read_frame(self.file_of(path), self.size), str(path), ""
         except OSError as error:  # the others' labels are still wanted
-            black = torch.zeros(self.size.height, self.size.width, 3, dtype=torch.uint8)
-            return black, str(path), error.strerror or str(error)
+            return self.black(), str(path), error.strerror or str(error)
+
+    def black(self) -> Tensor:
+        """What stands for an image that is not there."""
+        return torch.zeros(self.size.height, self.size.width, 3, dtype=torch.uint8)
 
 
 class Prediction(TypedDict):
-    """What a model says of a batch of `UnlabelledImages`."""
+    """What a model says of a batch of `UnlabelledImages`, or of `PicturesAndFrames`."""
 
     path: list[str]  # of those that could be read
+    times: NotRequired[list[float | None]]  # where there are videos, as many: seconds, None of a picture
     probabilities: Tensor  # (B, K), as many
     unreadable: dict[str, str]  # the other paths, with the reason
+
+
+def predicted(batch: Sequence[Any], probabilities: Tensor) -> Prediction:
+    """What a model's probabilities (B, K) say of a batch; those of black images are nobody's."""
+    _, paths, reasons, *rest = batch
+    readable = [index for index, reason in enumerate(reasons) if not reason]
+    result: Prediction = {
+        "path": [paths[index] for index in readable],
+        "probabilities": probabilities[readable],
+        "unreadable": {path: reason for path, reason in zip(paths, reasons, strict=True) if reason},
+    }
+    for words in rest:
+        result["times"] = [float(words[index]) if words[index] else None for index in readable]
+    return result
 
 
 class EpochSampler(DistributedSampler[Any]):

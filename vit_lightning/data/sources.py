@@ -9,6 +9,7 @@ from filelock import FileLock
 from vit_lightning.data import demo, kaggle
 from vit_lightning.data.images import typical_size
 from vit_lightning.data.index import find_layout, find_samples
+from vit_lightning.data.labels import classes_of, labelled_samples, relabelled
 from vit_lightning.files import expanded, kept_in
 from vit_lightning.progress import track
 
@@ -17,13 +18,19 @@ Source = Literal["kaggle", "demo", "folder"]
 NO_ROOT = "data.source is folder, but no folder is given: add --data.root PATH"
 
 
-def find_classes(source: Source, root: str | None) -> list[str]:
+def find_classes(source: Source, root: str | None, labels: str | None = None, cache_dir: Path = Path()) -> list[str]:
     """The classes in the order of the model's outputs, without downloading, drawing or opening anything.
 
+    With a file of labels all images are listed, which may have to be downloaded or drawn first.
+
     Raises:
-        FileNotFoundError: The root is missing.
-        ValueError: No root for a folder, or no class folders in it.
+        FileNotFoundError: The root, or the file of labels, is missing.
+        ValueError: No root for a folder, or no class folders in it; or a broken file of labels.
     """
+    if labels is not None:
+        folder = locate(source, None if root is None else expanded(root), cache_dir)
+        _, samples, table = labelled_samples(folder, labels)
+        return classes_of(relabelled(samples, table))
     if root is not None:
         return find_layout(expanded(root)).classes
     if source == "folder":
@@ -31,7 +38,9 @@ def find_classes(source: Source, root: str | None) -> list[str]:
     return list(kaggle.CLASSES)  # the demo's classes are the same
 
 
-def picture_size(source: Source, root: str | None, cache_dir: Path) -> tuple[int, int] | None:
+def picture_size(
+    source: Source, root: str | None, cache_dir: Path, labels: str | None = None
+) -> tuple[int, int] | None:
     """Height and width that the pictures typically have, which may have to be downloaded or drawn first.
 
     None where none can be read.
@@ -41,7 +50,7 @@ def picture_size(source: Source, root: str | None, cache_dir: Path) -> tuple[int
         OSError: They cannot be downloaded, drawn or listed.
     """
     folder = locate(source, None if root is None else expanded(root), cache_dir)
-    samples = find_samples(folder, find_layout(folder))
+    samples = labelled_samples(folder, labels)[1] if labels else find_samples(folder, find_layout(folder))
     return typical_size([folder / sample.path for sample in samples])
 
 

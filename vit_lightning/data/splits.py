@@ -77,9 +77,12 @@ def split_random(
         if fold is not None:
             begin, test = fold.span(len(members))
             val = max(round(val_fraction * (len(members) - test)), int(val_fraction > 0))
+        if val + test >= len(members) and not label and len(members) < len(samples):
+            val = test = 0  # a few pictures beside the class folders train
         if val + test >= len(members):
+            what = f"class {label}" if label else "what is in no class folder"
             raise ValueError(
-                f"class {label} has {len(members)} images, too few for {val} in validation, {test} in test and "
+                f"{what} has {len(members)} images, too few for {val} in validation, {test} in test and "
                 "at least one in training"
             )
         order = rng.permutation(len(members))
@@ -270,9 +273,9 @@ def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
         FileNotFoundError: The CSV is missing.
     """
     if group_by == "folder":
-        folders = [sample.path.split("/")[-2] for sample in samples]
+        folders = [sample.path.rpartition("/")[0].rpartition("/")[2] for sample in samples]
         for sample, folder in zip(samples, folders, strict=True):
-            if folder == sample.label:
+            if folder in (sample.label, ""):
                 raise ValueError(
                     f"data.group_by folder goes by folders in the class folders, and {sample.path} is in none; make "
                     "them (class/clip/image), or give a regular expression, FILE.csv or duplicates"
@@ -380,8 +383,12 @@ def take_subset(samples: list[Sample], *, per_class: int, seed: int) -> list[Sam
 
 
 def group_by_label(samples: list[Sample]) -> dict[str, list[Sample]]:
-    """Samples by class, classes sorted, samples in their order."""
-    groups: dict[str, list[Sample]] = {label: [] for label in sorted({sample.label for sample in samples})}
+    """Samples by class, classes sorted, samples in their order; those of no class folder last.
+
+    So the others are drawn as they would be without them.
+    """
+    labels = sorted({sample.label for sample in samples}, key=lambda label: (not label, label))
+    groups: dict[str, list[Sample]] = {label: [] for label in labels}
     for sample in samples:
         groups[sample.label].append(sample)
     return groups

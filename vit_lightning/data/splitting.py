@@ -13,6 +13,7 @@ import numpy as np
 from vit_lightning.arguments import check_choice, check_number
 from vit_lightning.data.frames import Cache
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
+from vit_lightning.data.labels import classes_of, describe_labels, labelled_samples, relabelled
 from vit_lightning.data.near_duplicates import Thumbnails, distances, duplicate_groups, read_thumbnails
 from vit_lightning.data.scan import first_few, memory_file, scan_pictures, write_unreadable
 from vit_lightning.data.splits import (
@@ -50,6 +51,7 @@ class SplitSettings:
     guard: int
     group_by: str | None
     fold: Fold | None
+    labels: str | None = None
     subset: int | None
     on_error: Literal["raise", "skip"]
     cache: Cache
@@ -70,6 +72,8 @@ class SplitSettings:
             check_number(f"data.{name}", getattr(self, name), least=least, most=MOST, whole=True, optional=optional)
         check_choice("data.on_error", self.on_error, ("raise", "skip"))
         check_choice("data.cache", self.cache, get_args(Cache))
+        if self.labels is not None and not self.labels.endswith(".csv"):
+            raise ValueError(f"data.labels is {self.labels!r}; expected a .csv file with the columns path,label")
         if (self.group_by is not None) != (self.split == "groups") and not str(self.split).endswith(".csv"):
             raise ValueError(
                 f"data.split is {self.split or 'left out'} and data.group_by {self.group_by or 'left out'}; split "
@@ -115,7 +119,7 @@ class Split:
         fold = self.settings.fold
         if fold is None:
             return self.id
-        apart = ("fold", "on_error", "cache", "cache_dir")
+        apart = ("fold", "labels", "on_error", "cache", "cache_dir")  # labels are in the data's id
         told = [f"{field.name}\t{getattr(self.settings, field.name)}" for field in fields(self.settings)]
         return digest([self.data_id, str(fold.of), *(line for line in told if line.partition("\t")[0] not in apart)])
 
@@ -192,34 +196,70 @@ def make_split(root: Path, settings: SplitSettings, *, scan: bool = True) -> Spl
         FileNotFoundError: The root, or a file of the split, is missing.
         ValueError: Unreadable files, unless `on_error` skips them; or images that do not allow the split.
     """
-    layout, kind, listed, samples = list_images(root, settings, tell=True)
-    unreadable = find_unreadable(samples, root, settings) if scan else {}
-    readable = [sample for sample in samples if sample.path not in unreadable]
+    found = list_images(root, settings, tell=True)
+    unreadable = find_unreadable(found.samples, root, settings) if scan else {}
+    readable = [sample for sample in found.samples if sample.path not in unreadable]
     return Split(
         settings=settings,
         root=root,
-        class_names=tuple(layout.classes),
-        samples=tuple(divide(readable, kind, root, settings)),
-        kind=kind,
-        data_id=digest(f"{sample.path}\t{sample.label}" for sample in listed),
+        class_names=tuple(found.classes),
+        samples=tuple(divide(readable, found.kind, root, settings, labels=found.labels)),
+        kind=found.kind,
+        data_id=digest(f"{sample.path}\t{sample.label}" for sample in relabelled(found.listed, found.labels)),
         unreadable=unreadable,
     )
 
 
-def list_images(
-    root: Path, settings: SplitSettings, *, tell: bool = False
-) -> tuple[Layout, str, list[Sample], list[Sample]]:
-    """The layout, the kind of split, all images, and those that may be used: the same, or those of a file of parts.
+@dataclass(frozen=True)
+class Listing:
+    """What a root holds, before anything is opened or divided.
 
-    With `tell`, it is said how many files were left out since they are no images.
+    Args:
+        layout: Where the class folders are.
+        kind: Of the split.
+        listed: All images, each with its folder's class, or '' without one.
+        samples: Those that may be used: the same, or those of a file of parts.
+        classes: In the order of the model's outputs.
+        labels: Those of `data.labels` by path, which take the place of the folders' once the images are divided.
     """
-    layout = find_layout(root)
-    kind = kind_of(root, layout, settings)
-    listed = find_samples(root, layout, tell=tell)
+
+    layout: Layout
+    kind: str
+    listed: list[Sample]
+    samples: list[Sample]
+    classes: list[str]
+    labels: dict[str, str]
+
+
+def list_images(root: Path, settings: SplitSettings, *, tell: bool = False) -> Listing:
+    """Lists the images of a root.
+
+    With `tell`, it is said how many files were left out since they are no images, and what a file of labels does.
+    """
+    labels: dict[str, str] = {}
+    if settings.labels is None:
+        layout = find_layout(root)
+        kind = kind_of(root, layout, settings)
+        listed = find_samples(root, layout, tell=tell)
+        classes = layout.classes
+    else:
+        layout, listed, labels = labelled_samples(root, settings.labels)
+        kind = kind_of(root, layout, settings)
+        classes = classes_of(relabelled(listed, labels))
+        for line in describe_labels(root, settings.labels, listed, labels) if tell else ():
+            log.info("%s", line)
+    samples = listed
     if kind == "csv":
-        table = expanded(str(settings.split))
-        return layout, kind, listed, read_split(table, root=root, classes=layout.classes)
-    return layout, kind, listed, listed
+        known = sorted(
+            {*classes, *(sample.label for sample in listed)}
+        )  # what labels take the place of may stand there
+        samples = read_split(expanded(str(settings.split)), root=root, classes=known)
+        if gone := next((each for each in relabelled(samples, labels) if each.label not in classes), None):
+            raise ValueError(
+                f"{settings.split} has {gone.path} in the class {gone.label}, of which {settings.labels} leaves no "
+                "image; give that image a label there, too"
+            )
+    return Listing(layout, kind, listed, samples, classes, labels)
 
 
 def kind_of(root: Path, layout: Layout, settings: SplitSettings) -> str:
@@ -269,10 +309,26 @@ def find_unreadable(samples: Sequence[Sample], root: Path, settings: SplitSettin
     return scan.unreadable
 
 
-def divide(samples: list[Sample], kind: str, root: Path, settings: SplitSettings, *, tell: bool = True) -> list[Sample]:
+def divide(
+    samples: list[Sample],
+    kind: str,
+    root: Path,
+    settings: SplitSettings,
+    *,
+    labels: dict[str, str],
+    tell: bool = True,
+) -> list[Sample]:
     """Gives every sample its part by the kind of split, then takes the subset; those of a file have theirs already.
 
-    With `tell`, it is said what the split of blocks drops.
+    Labels come between: a correction moves no picture to another part, though it may change which ones a subset keeps.
+
+    Args:
+        samples: With their folders' classes.
+        kind: Of the split.
+        root: The folder.
+        settings: How.
+        labels: By path, in the place of the folders'.
+        tell: Say what the split of blocks drops.
     """
     fractions = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     seed, fold = settings.seed, settings.fold
@@ -294,6 +350,7 @@ def divide(samples: list[Sample], kind: str, root: Path, settings: SplitSettings
             what=f"groups by {settings.group_by}",
             instead="choose another data.group_by",
         )
+    samples = relabelled(samples, labels) if labels else samples
     if settings.subset is not None:
         samples = take_subset(samples, per_class=settings.subset, seed=seed)
     return samples

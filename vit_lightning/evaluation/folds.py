@@ -95,6 +95,8 @@ def keep_member(run: Path, kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     config["data"] |= {"root": None, "cache_dir": None}
+    if config["data"].get("labels"):
+        config["data"]["labels"] = Path(config["data"]["labels"]).name
     write_text(kept / CONFIG, yaml.safe_dump(config, sort_keys=False))
     metrics = json.loads((run / "report" / METRICS).read_text(encoding="utf-8"))
     metrics["data"].pop("root", None)
