@@ -302,10 +302,13 @@ class ModelCommand(LightningCLI):
         if asked is None:
             return
         path = expanded(asked)
-        if path.suffix != ".safetensors":
-            path = find_checkpoint(asked, self.logs)[0]
-        elif not path.is_file():
-            raise FileNotFoundError(f"the weights {path} do not exist")
+        try:
+            if path.suffix != ".safetensors":
+                path = find_checkpoint(asked, self.logs)[0]
+            elif not path.is_file():
+                raise FileNotFoundError(f"the weights {path} do not exist")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"model.init_from: {error}") from error
         self.options.model.init_from = str(path.resolve())
 
     def instantiate_classes(self) -> None:
