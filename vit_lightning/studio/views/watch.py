@@ -1,7 +1,6 @@
 """Runs while they train: how far they are, their curves and pictures; stopping and going on."""
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import altair as alt
