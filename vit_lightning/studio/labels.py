@@ -104,7 +104,7 @@ def write_labels(run: Run, place: Place, labels: Mapping[str, str]) -> Path:
     path = run.folder / NAME
     if path.is_symlink() or (run.folder.is_symlink() and not place.roots.holds(run.folder)):
         raise ValueError(f"{path} is a link; labels are written into the run's own folder alone")
-    known = read_labels(run, place) | labels
+    known = read_labels(run, place) | dict(labels)
     rows = [csv_line((cell_of_path(name), cell(label))) for name, label in sorted(known.items()) if label]
     write_text(path, "path,label\n" + "".join(rows))
     return path
