@@ -85,7 +85,7 @@ def time_step(words: Sequence[str]) -> tuple[float, int]:
         """A draft with weights."""
 
         def instantiate_classes(self) -> None:
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self.parser.instantiate(self.config)
             self.model = self.config_init.model
 
     model = Timed(list(words)).model.train()

@@ -92,7 +92,7 @@ class Draft(Fit):
     def instantiate_classes(self) -> None:
         """The model, whose weights take no memory, and the data."""
         with torch.device("meta"):
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self.parser.instantiate(self.config)
         self.model, self.datamodule = self.config_init.model, self.config_init.data
 
 

@@ -4,6 +4,7 @@ python -m vit_lightning.studio.job RECORD
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def main(record: Path) -> int:
 
 def carry_out(job: Job) -> int:
     """Waits, runs and tells."""
-    tell(job, state="waiting")
+    tell(job, state="waiting", watcher=os.getpid())
     while not has_its_turn(job):
         if job.stop_file.exists():
             tell(job, state="stopped", ended=now())
