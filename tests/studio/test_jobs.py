@@ -80,7 +80,9 @@ def test_a_job_whose_process_was_killed_is_lost_and_holds_nobody_up(logs: Path, 
     with FileLock(before.lock):
         waiting = jobs.start(logs, ["fit", "--run=waiting"], "cpu")
         wait_for(logs, waiting, ("waiting",))
-        os.kill(read_json(waiting.path)["watcher"], signal.SIGKILL)
+        while "watcher" not in (told := read_json(waiting.path)):
+            time.sleep(0.1)
+        os.kill(told["watcher"], signal.SIGKILL)
         wait_for(logs, waiting, ("lost",))
     put(1, ["fit", "--run=before"], state="done")
     last = jobs.start(logs, ["sweep", "--nonsense"], "cpu")
@@ -95,7 +97,9 @@ def test_a_job_that_was_just_made_is_not_lost_before_its_process_appears(logs: P
 
 
 def test_records_that_somebody_else_has_written_do_no_harm(logs: Path, put: Callable[..., Job]) -> None:
-    job = put(1, [], state=["?"], words="rm")
+    path = put(1, [], state=["?"]).path
+    path.write_text('{"words": "rm", "state": ["?"]}')
+    job = Job(path, read_json(path))
     assert (job.words, job.command, job.run, job.state) == ([], "", None, "lost")
     job.path.write_text("[1")
     assert jobs.jobs_in(logs) == []
