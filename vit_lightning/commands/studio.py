@@ -35,6 +35,7 @@ STREAMLIT = {
     "server.enableCORS": "true",
     "server.enableXsrfProtection": "true",
     "server.enableStaticServing": "false",
+    "server.enableAgentApi": "false",
     "server.fileWatcherType": "none",
     "server.maxUploadSize": str(UPLOAD_MB),
     "browser.gatherUsageStats": "false",
@@ -114,6 +115,8 @@ def serve(options: argparse.Namespace) -> int:
     told = {"roots": [str(root) for root in options.root]}
     settings = STREAMLIT | {"server.address": options.host, "server.port": str(options.port)}
     words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    if not options.expose:  # a foreign name that leads to this machine is no way in either (DNS rebinding)
+        words += [word for host in OWN for word in ("--server.allowedHosts", host)]
     command = [sys.executable, "-m", "vit_lightning.studio.server", *words]
     # The pipe is never written to: it closes when this process is gone, however it ends, and the server ends, too.
     server = subprocess.Popen(

@@ -110,7 +110,7 @@ def show_report(page: str) -> None:
     frame = (
         f'<iframe sandbox srcdoc="{html.escape(page, quote=True)}" style="width:100%;height:880px;border:0"></iframe>'
     )
-    st.components.v1.html(frame, height=900)
+    st.iframe(frame, height=900)
 
 
 def layers_in(log: str) -> str:
@@ -152,12 +152,12 @@ def prune(runs: Sequence[Run]) -> None:
         st.caption("Runs that others started from stay, and so do those that train.")
         return
     if st.button("What would go?", key="dry"):
-        st.session_state["dry"] = words
-    if st.session_state.get("dry") == words:
+        st.session_state["going-dry"] = words
+    if st.session_state.get("going-dry") == words:
         st.code(said_by(words), language=None, wrap_lines=True)
         if st.button("Remove them for good", key="remove", type="primary"):
             st.code(said_by([*words, "--yes"]), language=None, wrap_lines=True)
-            st.session_state.pop("dry")
+            st.session_state.pop("going-dry")
     command([*words, "--yes"])
 
 
