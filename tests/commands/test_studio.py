@@ -100,9 +100,11 @@ def test_it_ends_with_its_server(server: tuple["subprocess.Popen[str]", str], nu
 
 def listening(port: int, host: str, origin: str) -> int:
     """The status with which the server answers a browser that wants to hear of a session."""
-    key = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    told = {"Host": host, "Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket"}
+    told |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
-        line.sendall(f"GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{key}\r\n\r\n".encode())
+        line.sendall(f"GET /_stcore/stream HTTP/1.1\r\n{head}\r\n".encode())
         return int(line.recv(100).split()[1])
 
 
