@@ -58,7 +58,7 @@ def test_data_shows_what_check_sees(page: Page, frames: Path) -> None:
     assert errors(data) == []
     view = data.session_state["view"]
     assert view.line.startswith("96 images, 4 classes, split random: train 50")
-    assert [finding.name for finding in view.findings] == ["files", "balance", "split", "pictures", "labels"]
+    assert [finding.name for finding in view.findings] == ["files", "classes", "split", "pictures", "labels"]
     assert len(view.samples) == 12
     assert f"--data.root={frames}" in codes(data)
 
@@ -138,7 +138,7 @@ def test_train_has_a_sweep(page: Page, frames: Path) -> None:
 def test_watch_shows_a_run_with_curves_pictures_and_log(page: Page) -> None:
     watch = page("watch")
     assert errors(watch) == []
-    assert any(text.value.startswith("first: finished, epoch 2/2, step 6") for text in watch.text)
+    assert any(text.value.startswith("first: finished, epoch 2/2, step 8") for text in watch.text)
     assert "epoch 2/2" in codes(watch)
     assert "fit --resume=first" in codes(watch)
     captions = [caption.value for caption in watch.caption]
