@@ -1,6 +1,7 @@
 """The pages, for Streamlit, which runs this file for every session."""
 
 import streamlit as st
+from PIL import Image
 
 from vit_lightning.studio.views import data, home, mistakes, runs, train, use, watch
 
@@ -14,6 +15,9 @@ PAGES = {
     "mistakes": st.Page(mistakes.show, title="Mistakes", icon=":material/rule:", url_path="mistakes"),
 }
 
-st.set_page_config(page_title="vit_lightning studio", layout="wide")
+# Of a page's own icon Streamlit would make the browser's by asking a server of fonts for it: nobody else is asked.
+ICON = Image.radial_gradient("L").resize((4, 4)).resize((32, 32), Image.Resampling.NEAREST)  # patches
+
+st.set_page_config(page_title="vit_lightning studio", page_icon=ICON, layout="wide")
 st.session_state["pages"] = PAGES
 st.navigation(list(PAGES.values())).run()
