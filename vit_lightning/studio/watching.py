@@ -121,8 +121,8 @@ def number(text: str | None) -> float | None:
 
 
 def pictures_of(run: Run, place: Place) -> list[Path]:
-    """The pictures in a run's folder that are there."""
-    names = ("val_images.png", "train_images.png", "training_curves.png")
+    """The pictures of a run that are there; its curves are drawn live."""
+    names = ("val_images.png", "train_images.png")
     return [path for name in names if (path := place.file_of(run, name)) is not None]
 
 

@@ -50,7 +50,7 @@ def show_mistake(run: Run, where: Place, mistake: Mistake, label: str) -> str:
         st.image(small(str(picture_of(mistake, run, where.readable))), width="stretch")
     except (ValueError, OSError) as error:
         st.caption(plain(error))
-    st.text(mistake.path)
+    st.caption(plain("/".join(mistake.path.split("/")[-2:])))
     st.markdown(f"labelled **{plain(mistake.label)}**, said **{plain(mistake.predicted)}** {mistake.confidence:.1%}")
     names = classes_of(run, where)
     choices = ["", *(name for name in names if name != mistake.label)]

@@ -84,14 +84,15 @@ def show_answers(models: Sequence[Run], found: "Sequence[Answer]") -> None:
     if found[0].picture is None:
         st.error(plain(found[0].reason), icon=":material/error:")
         return
-    columns = st.columns(1 + len(found))
+    columns = st.columns(3)
     columns[0].image(found[0].picture, width="stretch")
-    for column, run, answer in zip(columns[1:], models, found, strict=True):
-        with column:
-            if len(models) > 1:
-                st.text(run.name)
-            if answer.attention is not None:
-                st.image(answer.attention, width="stretch")
+    for index, (run, answer) in enumerate(zip(models, found, strict=True)):
+        place = columns[1 + index]
+        if len(models) > 1:
+            place.text(run.name)
+        if answer.attention is not None:
+            place.image(answer.attention, width="stretch")
+        with place if len(models) > 1 else columns[2]:  # one model's answer has a column of its own
             label, confidence = answer.classes[0]
             st.markdown(f"### {plain(label)} {confidence:.1%}")
             for other, share in answer.classes[1:]:

@@ -1,6 +1,6 @@
 """Runs while they train: how far they are, their curves and pictures; stopping and going on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -125,12 +125,13 @@ def show_curves(sights: Sequence[Sight]) -> None:
         for score in ("acc", "loss")
         if f"{part}/{score}" in row
     ]
-    lines = [{"y": value, "what": name} for name, value in (sights[0].baselines.items() if len(sights) == 1 else ())]
+    lines = sights[0].baselines if len(sights) == 1 else {}
     with left:
-        st.caption("accuracy by epoch; dashed what to beat" if lines else "accuracy by epoch")
+        beat = "; dotted what to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in lines.items())
+        st.caption("accuracy by epoch, dashed on training images" + beat * bool(lines))
         st.altair_chart(curves([row for row in epochs if row["score"] == "acc"], "epoch", lines), key="acc")
     with right:
-        st.caption("loss by epoch")
+        st.caption("loss by epoch, dashed on training images")
         st.altair_chart(curves([row for row in epochs if row["score"] == "loss"], "epoch"), key="loss")
     steps: list[dict[str, Any]] = [
         {"x": step, "y": loss, "run": sight.run.name, "part": "train"}
@@ -151,25 +152,20 @@ def show_curves(sights: Sequence[Sight]) -> None:
         st.altair_chart(curves(rates, "step"), key="rates")
 
 
-def curves(rows: Sequence[dict[str, Any]], title: str, lines: Sequence[dict[str, Any]] = ()) -> Any:  # noqa: ANN401  # a chart
-    """Curves of one kind: a colour a run, dashes for training."""
+def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401  # a chart
+    """Curves of one kind: a colour a run, dashes for training where there is validation, and lines across."""
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("x:Q", title=title, axis=alt.Axis(tickMinStep=1, format="d")),
         y=alt.Y("y:Q", title=None, scale=alt.Scale(zero=False)),
         color=alt.Color("run:N", legend=alt.Legend(orient="bottom", title=None)),
-        strokeDash=alt.StrokeDash(
-            "part:N",
-            scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]]),
-            legend=alt.Legend(orient="bottom", title=None) if any(row["part"] == "val" for row in rows) else None,
-        ),
     )
+    if any(row["part"] == "val" for row in rows):
+        dashes = alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
+        base = base.encode(strokeDash=alt.StrokeDash("part:N", scale=dashes, legend=None))
     layers = [base.mark_line(point=len(rows) < 40)]
     if lines:
-        across = alt.Chart(alt.InlineData(values=list(lines))).encode(y="y:Q")
-        layers += [
-            across.mark_rule(strokeDash=[2, 4], opacity=0.6),
-            across.mark_text(align="left", dx=2, dy=-6, opacity=0.8).encode(text="what:N", x=alt.value(0)),
-        ]
+        values = [{"y": value} for value in lines.values()]
+        layers.append(alt.Chart(alt.InlineData(values=values)).encode(y="y:Q").mark_rule(strokeDash=[1, 3]))
     return alt.layer(*layers).properties(height=240)
 
 
