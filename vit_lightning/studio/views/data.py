@@ -4,7 +4,7 @@ import streamlit as st
 
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import ask, begin, browse, command, go_to, mistake, page, plain, show_job
+from vit_lightning.studio.views.shared import ask, begin, browse, cells, command, go_to, mistake, page, plain, show_job
 
 #: What there is to choose, by the word of `data.source`, with the recipe that suits it.
 SOURCES = {"demo": ("The demo", "demo"), "folder": ("A folder", "folder"), "kaggle": ("Tom & Jerry", "tom_and_jerry")}
@@ -81,9 +81,8 @@ def show_view(where: Place, words: list[str]) -> None:
     rows = [{"class": name} | {part: counts[name] for part, counts in view.counts.items()} for name in view.classes]
     st.dataframe(rows, hide_index=True)
     st.subheader("Samples, plain above augmented")
-    columns = st.columns(6)
-    for index, picture in enumerate(view.samples):
-        columns[index % 6].image(picture, width="stretch")
+    for place, picture in zip(cells(len(view.samples), 6), view.samples, strict=True):
+        place.image(picture, width="stretch")
     if view.unreadable:
         st.subheader("Cannot be read")
         st.dataframe([{"file": name, "reason": reason} for name, reason in view.unreadable.items()], hide_index=True)

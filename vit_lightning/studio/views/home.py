@@ -4,7 +4,7 @@ import streamlit as st
 
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import go_to, page, show_job
+from vit_lightning.studio.views.shared import cells, go_to, page, show_job
 
 #: Jobs that are shown.
 SHOWN = 8
@@ -27,10 +27,9 @@ def show(where: Place) -> None:
         "Train a plain Vision Transformer from scratch on a folder of images, know honestly how good it is, and use "
         "it. What you start here are the project's own commands; they go on when this page is closed."
     )
-    columns = st.columns(3)
-    for index, (name, title, text) in enumerate(STEPS):
-        with columns[index % 3].container(border=True):
-            if st.button(f"{index + 1}. {title}", key=name, width="stretch"):
+    for number, (place, (name, title, text)) in enumerate(zip(cells(len(STEPS), 3), STEPS, strict=True), 1):
+        with place.container(border=True):
+            if st.button(f"{number}. {title}", key=name, width="stretch"):
                 go_to(name)
             st.caption(text)
     st.subheader("What is under way")

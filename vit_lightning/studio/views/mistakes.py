@@ -8,7 +8,7 @@ from vit_lightning.runs import Run
 from vit_lightning.studio.labels import Mistake, classes_of, mistakes, picture_of, read_labels, write_labels
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.uploads import PIXELS
-from vit_lightning.studio.views.shared import begin, choose_run, command, go_to, page, plain
+from vit_lightning.studio.views.shared import begin, cells, choose_run, command, go_to, page, plain
 from vit_lightning.studio.views.train import free_name
 
 #: Mistakes on a page, and beside one another.
@@ -32,10 +32,9 @@ def show(where: Place) -> None:
     number = int(st.number_input("Page", 1, pages, key=f"page-{run.name}")) if pages > 1 else 1
     shown = found[(number - 1) * SHOWN : number * SHOWN]
     with st.form("labels"):
-        columns = st.columns(COLUMNS)
         said = {}
-        for index, mistake in enumerate(shown):
-            with columns[index % COLUMNS].container(border=True):
+        for place, mistake in zip(cells(len(shown), COLUMNS), shown, strict=True):
+            with place.container(border=True):
                 said[mistake.path] = show_mistake(run, where, mistake, labels.get(mistake.path, ""))
         saved = st.form_submit_button("Keep the labels", type="primary")
     if saved:

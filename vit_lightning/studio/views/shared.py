@@ -120,6 +120,12 @@ def browse(where: Place, key: str) -> Path:
     return here
 
 
+def cells(count: int, columns: int) -> list["st.delta_generator.DeltaGenerator"]:
+    """Places in rows of so many columns: on a phone, where columns stand below one another, they keep their order."""
+    rows = [st.columns(columns) for _ in range(-(-count // columns))]
+    return [place for row in rows for place in row][:count]
+
+
 def ask(fields: Sequence[Any], before: Mapping[str, str], asked: dict[str, str], key: str, columns: int = 3) -> None:
     """Shows fields, and takes what they say into `asked`, which pages share.
 
@@ -130,11 +136,10 @@ def ask(fields: Sequence[Any], before: Mapping[str, str], asked: dict[str, str],
         key: Distinguishes the widgets of one recipe from those of another.
         columns: Beside one another.
     """
-    places = st.columns(columns)
-    for index, field in enumerate(fields):
+    for place, field in zip(cells(len(fields), columns), fields, strict=True):
         text = asked.get(field.name, before[field.name])
         title, own, help_ = f"`{field.name}`", f"{key}/{field.name}", field.help or None
-        with places[index % columns]:
+        with place:
             if field.kind == "choice":
                 at = field.choices.index(text) if text in field.choices else 0
                 said = str(st.selectbox(title, field.choices, at, format_func=or_left_out, key=own, help=help_))

@@ -165,7 +165,9 @@ def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float
     layers = [base.mark_line(point=len(rows) < 40)]
     if lines:
         values = [{"y": value} for value in lines.values()]
-        layers.append(alt.Chart(alt.InlineData(values=values)).encode(y="y:Q").mark_rule(strokeDash=[1, 3]))
+        layers.append(
+            alt.Chart(alt.InlineData(values=values)).encode(y="y:Q").mark_rule(strokeDash=[1, 3], color="#888888")
+        )
     return alt.layer(*layers).properties(height=240)
 
 
