@@ -72,11 +72,11 @@ def show_view(where: Place, words: list[str]) -> None:
     view = st.session_state["view"]
     st.text(view.line)
     for finding in view.findings:
-        words = f"**{finding.name}** {plain(finding.text)}"
+        told = f"**{finding.name}** {plain(finding.text)}"
         if finding.level == "ok":
-            st.markdown(f":green[:material/check_circle:] {words}")
+            st.markdown(f":green[:material/check_circle:] {told}")
         else:
-            (st.warning if finding.level == "warning" else st.error)(words)
+            (st.warning if finding.level == "warning" else st.error)(told)
     st.subheader("Classes")
     rows = [{"class": name} | {part: counts[name] for part, counts in view.counts.items()} for name in view.classes]
     st.dataframe(rows, hide_index=True)

@@ -136,10 +136,10 @@ def ask(fields: Sequence[Any], before: Mapping[str, str], asked: dict[str, str],
         key: Distinguishes the widgets of one recipe from those of another.
         columns: Beside one another.
     """
-    for place, field in zip(cells(len(fields), columns), fields, strict=True):
+    for spot, field in zip(cells(len(fields), columns), fields, strict=True):
         text = asked.get(field.name, before[field.name])
         title, own, help_ = f"`{field.name}`", f"{key}/{field.name}", field.help or None
-        with place:
+        with spot:
             if field.kind == "choice":
                 at = field.choices.index(text) if text in field.choices else 0
                 said = str(st.selectbox(title, field.choices, at, format_func=or_left_out, key=own, help=help_))
