@@ -81,7 +81,8 @@ def look(url: str, folder: Path, width: int, scheme: str, *, whole: bool) -> Non
     path = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page: Any = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        seen: Any = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        page: Any = chromium.new_page(**seen)
         page.set_default_timeout(LONG)
         for name, prepare in PAGES.items():
             page.goto(f"{url}/{name if name != 'start' else ''}")

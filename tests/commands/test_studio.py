@@ -1,5 +1,6 @@
 """`studio`: who may reach it, and that it ends with its server."""
 
+import argparse
 import os
 import signal
 import socket
@@ -39,7 +40,12 @@ def test_another_host_is_refused_with_the_way_round(capsys: pytest.CaptureFixtur
 
 def test_exposing_is_warned_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(studio, "serve", lambda options: asked.append(options.host) or 0)
+
+    def serve(options: argparse.Namespace) -> int:
+        asked.append(options.host)
+        return 0
+
+    monkeypatch.setattr(studio, "serve", serve)
     assert cli.main(["studio", "--expose", "--port", str(free_port())]) == 0
     assert asked == ["0.0.0.0"]
     assert capsys.readouterr().err.startswith("warning: whoever reaches port")

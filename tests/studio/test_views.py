@@ -272,7 +272,7 @@ def test_a_report_is_shown_without_its_scripts_and_without_our_origin(monkeypatc
     from vit_lightning.studio.views import runs
 
     sent: list[str] = []
-    monkeypatch.setattr(runs.st, "iframe", lambda page, **_: sent.append(page))
+    monkeypatch.setattr("streamlit.iframe", lambda page, **_: sent.append(page))
     runs.show_report('<script>alert("1")</script>')
     assert sent[0].startswith("<iframe sandbox srcdoc=")
     assert "<script>" not in sent[0]
@@ -294,4 +294,4 @@ def test_a_small_picture_of_a_mistake_is_bounded(work: Path) -> None:
 
     Image.new("RGB", (7000, 7000)).save(work / "large.png")
     with pytest.raises(ValueError, match="million pixels"):
-        mistakes.small.__wrapped__(str(work / "large.png"))
+        mistakes.small(str(work / "large.png"))

@@ -64,14 +64,14 @@ def test_limits_and_accumulation_count(folder: Path, limit: str, steps: int) -> 
 
 
 def test_losses_of_batches_come_as_they_are_written_and_stay_bounded(tmp_path: Path) -> None:
-    writer, events = SummaryWriter(tmp_path), Events(tmp_path)  # type: ignore[no-untyped-call]  # torch's is untyped
+    writer, events = SummaryWriter(tmp_path), Events(tmp_path)
     assert events.losses() == []
-    writer.add_scalar("train/loss_step", 1.5, 10)  # type: ignore[no-untyped-call]
-    writer.flush()  # type: ignore[no-untyped-call]
+    writer.add_scalar("train/loss_step", 1.5, 10)
+    writer.flush()
     assert events.losses() == [(10, 1.5)]
     for step in range(3 * POINTS):
-        writer.add_scalar("train/loss_step", float("nan") if step == 5 else 1.0, step)  # type: ignore[no-untyped-call]
-    writer.close()  # type: ignore[no-untyped-call]
+        writer.add_scalar("train/loss_step", float("nan") if step == 5 else 1.0, step)
+    writer.close()
     assert len(events.losses()) <= POINTS
 
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import ask, begin, browse, cells, command, go_to, mistake, page, plain, show_job
+from vit_lightning.studio.views.shared import ask, begin, browse, command, go_to, mistake, page, plain, show_job
 
 #: What there is to choose, by the word of `data.source`, with the recipe that suits it.
 SOURCES = {"demo": ("The demo", "demo"), "folder": ("A folder", "folder"), "kaggle": ("Tom & Jerry", "tom_and_jerry")}
@@ -72,17 +72,16 @@ def show_view(where: Place, words: list[str]) -> None:
     view = st.session_state["view"]
     st.text(view.line)
     for finding in view.findings:
-        told = f"**{finding.name}** {plain(finding.text)}"
+        sentence = f"**{finding.name}** {plain(finding.text)}"
         if finding.level == "ok":
-            st.markdown(f":green[:material/check_circle:] {told}")
+            st.markdown(f":green[:material/check_circle:] {sentence}")
         else:
-            (st.warning if finding.level == "warning" else st.error)(told)
+            (st.warning if finding.level == "warning" else st.error)(sentence)
     st.subheader("Classes")
     rows = [{"class": name} | {part: counts[name] for part, counts in view.counts.items()} for name in view.classes]
     st.dataframe(rows, hide_index=True)
     st.subheader("Samples, plain above augmented")
-    for place, picture in zip(cells(len(view.samples), 6), view.samples, strict=True):
-        place.image(picture, width="stretch")
+    st.image(list(view.samples), width=128)
     if view.unreadable:
         st.subheader("Cannot be read")
         st.dataframe([{"file": name, "reason": reason} for name, reason in view.unreadable.items()], hide_index=True)
