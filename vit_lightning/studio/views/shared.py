@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from vit_lightning.progress import legible
+from vit_lightning.progress import legible, told
 from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place, place
@@ -35,8 +35,6 @@ def page(show: Callable[[Place], None]) -> Callable[[], None]:
 
 def mistake(error: Exception) -> None:
     """Shows an error in one line."""
-    from vit_lightning.cli import told
-
     st.error(plain(told(error)), icon=":material/error:")
 
 
