@@ -8,7 +8,7 @@ from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.module import ViTClassifier
 from vit_lightning.studio.cost import cost_of, device_of
-from vit_lightning.studio.fields import NOT_ASKED, check_paths, draft, form, words_of
+from vit_lightning.studio.fields import NOT_ASKED, check_grid, check_paths, draft, form, words_of
 from vit_lightning.studio.roots import Place
 
 DEMO = str(Path(__file__).parent.parent.parent / "configs/demo.yaml")
@@ -129,3 +129,25 @@ def test_options_name_files_inside(where: Place, work: Path) -> None:
     asked = {"data.split": f"{work}/parts.csv", "data.group_by": r"clip(\d+)", "model.init_from": "first"}
     check_paths(asked, where)
     check_paths({"data.split": "lightning_logs/first/split.csv", "data.group_by": "folder"}, where)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data.root=/etc,/home",
+        "trainer.callbacks=x",
+        "model.depth",
+        "data.split=random,/etc/a.csv",
+        "trainer.logger=a,b",
+    ],
+)
+def test_a_sweep_varies_no_more_than_the_form_asks_for(where: Place, line: str) -> None:
+    names = [field.name for field in form(DEMO, 0.0)[0]]
+    check_grid(["model.depth=1,2", "data.split=random,blocks"], names, where)
+    with pytest.raises(ValueError, match=r"varies no field|lies outside"):
+        check_grid([line], names, where)
+
+
+def test_no_field_takes_a_class(where: Place) -> None:
+    with pytest.raises(ValueError, match="expected a number or a word"):
+        check_paths({"trainer.accelerator": '{"class_path": "antigravity.X"}'}, where)

@@ -198,6 +198,36 @@ def test_runs_compares_and_removes_after_a_dry_run(page: Page, work: Path) -> No
     assert (logs / "first").is_dir()
 
 
+def test_a_run_that_is_named_like_an_option_is_none(page: Page, work: Path) -> None:
+    logs = work / "lightning_logs"
+    shutil.copytree(logs / "first", logs / "--yes")
+    shutil.copytree(logs / "first", logs / "second")
+    runs = page("runs")
+    runs.multiselect(key="going").set_value(["--yes", "second"]).run()
+    runs.button(key="dry").click().run()
+    assert errors(runs) == []
+    assert (logs / "second").is_dir()
+    assert "runs prune lightning_logs/--yes second --yes" in codes(
+        runs
+    ) or "second lightning_logs/--yes --yes" in codes(runs)
+
+
+def test_a_picture_of_a_run_that_is_too_large_is_left_out(page: Page, work: Path) -> None:
+    Image.new("1", (9000, 9000)).save(work / "lightning_logs/first/val_images.png")
+    captions = [caption.value for caption in page("watch").caption]
+    assert "train_images.png" in captions
+    assert "val_images.png" not in captions
+
+
+def test_what_nobody_expected_is_a_line_too(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(where: Place) -> None:
+        raise RuntimeError("<b>")
+
+    monkeypatch.setattr(Place, "runs", broken)
+    for name in ("watch", "runs", "use", "mistakes"):
+        assert "RuntimeError: <b> (unexpected" in errors(page(name))[0].replace("\\", "")
+
+
 def test_a_thousand_runs_are_listed(page: Page, work: Path) -> None:
     logs = work / "lightning_logs"
     status = json.loads((logs / "first/status.json").read_text())

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import torch
 
 import vit_lightning
+from vit_lightning.arguments import shown
 from vit_lightning.commands.fit import Fit
 from vit_lightning.commands.options import OptionParser
 from vit_lightning.data.sources import demo_root
@@ -196,17 +197,36 @@ def words_of(recipe: Path | str, before: Mapping[str, str], asked: Mapping[str, 
 
 
 def check_paths(asked: Mapping[str, str], place: Place) -> None:
-    """Refuses options that name a file outside the roots.
+    """Refuses options that name a file outside the roots, or a class.
 
     Raises:
         ValueError: The option and its file.
     """
+    for name, text in asked.items():
+        if "class_path" in text:  # a class of any module, which would be imported
+            raise ValueError(f"{name} is {shown(text)}; expected a number or a word")
     for name in FILES:
         text = asked.get(name, "")
         file = f"{text.partition('.csv:')[0]}.csv" if ".csv:" in text else text
         named = file.endswith((".csv", ".ckpt", ".safetensors")) or (name == "model.init_from" and "/" in file)
         if named and not (place.roots.holds(file) or inside_logs(file, place)):
             raise ValueError(f"{name}: {file!r} lies outside {place.roots.words()} and the runs in {place.logs}")
+
+
+def check_grid(lines: Sequence[str], names: Sequence[str], place: Place) -> None:
+    """Refuses a sweep over what a form does not ask for, or over files outside the roots.
+
+    Raises:
+        ValueError: The line.
+    """
+    for line in lines:
+        name, equals, values = line.partition("=")
+        if not equals or name not in names:
+            raise ValueError(
+                f"{shown(line)} varies no field of this page; give an option and its values: model.depth=3,4"
+            )
+        for value in values.split(","):
+            check_paths({name: value.strip()}, place)
 
 
 def inside_logs(file: str, place: Place) -> bool:

@@ -51,6 +51,15 @@ def why_not(sent: Sent) -> str | None:
     return None
 
 
+def is_bounded(path: Path) -> bool:
+    """Whether a picture's head announces no more than what may be decoded: a run's folder may come from elsewhere."""
+    try:
+        with Image.open(path, formats=READERS) as image:
+            return image.width * image.height <= PIXELS
+    except Exception:  # as above
+        return False
+
+
 @contextmanager
 def kept(sent: Sequence[Sent]) -> Iterator[tuple[list[tuple[str, Path]], list[str]]]:
     """Puts pictures into a folder that goes away again, under names of our own.

@@ -9,6 +9,7 @@ from typing import Any
 
 from vit_lightning.runs import Run, finite, finite_in, read_numbers
 from vit_lightning.studio.roots import Place
+from vit_lightning.studio.uploads import is_bounded
 
 #: Points of a curve at most: a browser draws no more, and an hour of watching keeps no more.
 POINTS = 1000
@@ -123,7 +124,7 @@ def number(text: str | None) -> float | None:
 def pictures_of(run: Run, place: Place) -> list[Path]:
     """The pictures of a run that are there; its curves are drawn live."""
     names = ("val_images.png", "train_images.png")
-    return [path for name in names if (path := place.file_of(run, name)) is not None]
+    return [path for name in names if (path := place.file_of(run, name)) is not None and is_bounded(path)]
 
 
 def last_points(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -4,7 +4,18 @@ import streamlit as st
 
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import ask, begin, browse, command, go_to, mistake, page, plain, show_job
+from vit_lightning.studio.views.shared import (
+    ask,
+    begin,
+    browse,
+    command,
+    go_to,
+    guarded,
+    mistake,
+    page,
+    plain,
+    show_job,
+)
 
 #: What there is to choose, by the word of `data.source`, with the recipe that suits it.
 SOURCES = {"demo": ("The demo", "demo"), "folder": ("A folder", "folder"), "kaggle": ("Tom & Jerry", "tom_and_jerry")}
@@ -95,6 +106,7 @@ def show_view(where: Place, words: list[str]) -> None:
 
 
 @st.fragment(run_every=1)
+@guarded
 def show_check(where: Place) -> None:
     """What `check` says, as it comes."""
     for job in jobs.jobs_in(where.logs):

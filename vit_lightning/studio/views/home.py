@@ -4,7 +4,7 @@ import streamlit as st
 
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import cells, go_to, page, show_job
+from vit_lightning.studio.views.shared import cells, go_to, guarded, page, show_job
 
 #: Jobs that are shown.
 SHOWN = 8
@@ -38,6 +38,7 @@ def show(where: Place) -> None:
 
 
 @st.fragment(run_every=2)
+@guarded
 def under_way(where: Place) -> None:
     """The latest jobs, each with a button that stops it."""
     found = jobs.jobs_in(where.logs)[::-1]

@@ -13,7 +13,7 @@ from vit_lightning.commands.runs_table import FOOTNOTES, SORTS, cells_of, chosen
 from vit_lightning.runs import STATES, Run, read_numbers
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import begin, choose_run, command, go_to, page, show_job
+from vit_lightning.studio.views.shared import begin, choose_run, command, go_to, guarded, page, show_job, word_of
 
 #: Data sets and splits whose runs are shown at once.
 SECTIONS = 10
@@ -91,7 +91,7 @@ def show_run(where: Place, run: Run) -> None:
         command(words)
     with tabs[1]:
         st.dataframe([{"what": key, "value": text} for key, text in facts_of(run)], hide_index=True)
-        command(["runs", "show", run.name])
+        command(["runs", "show", word_of(run)])
     with tabs[2]:
         config = where.file_of(run, "config.yaml")
         st.code(config.read_text(encoding="utf-8", errors="replace") if config else "", language="yaml", height=480)
@@ -104,6 +104,7 @@ def show_run(where: Place, run: Run) -> None:
 
 
 @st.fragment(run_every=1)
+@guarded
 def testing(where: Place) -> None:
     """What `test` says, as it comes."""
     for job in jobs.jobs_in(where.logs):
@@ -143,7 +144,8 @@ def compare(where: Place, runs: Sequence[Run]) -> None:
     names = [run.name for run in tested]
     first = left.selectbox("Run", names, key="first")
     second = right.selectbox("and run", names, index=1, key="second")
-    words = ["runs", "compare", str(first), str(second)]
+    asked = [word_of(run) for name in (first, second) for run in tested if run.name == name]
+    words = ["runs", "compare", *asked]
     if st.button("Compare", key="compare"):
         st.code(said_by(words), language=None, wrap_lines=True)
     command(words)
@@ -153,7 +155,8 @@ def prune(runs: Sequence[Run]) -> None:
     """What would be removed; and only then its removal."""
     names = st.multiselect("Runs that may go", [run.name for run in runs], key="going")
     only = st.toggle("only their checkpoints", key="only")
-    words = ["runs", "prune", *names, *(["--checkpoints"] if only else [])]
+    going = [word_of(run) for run in runs if run.name in names]
+    words = ["runs", "prune", *going, *(["--checkpoints"] if only else [])]
     if not names:
         st.caption("Runs that others started from stay, and so do those that train.")
         return

@@ -1,9 +1,11 @@
 """What several pages share: mistakes in a line, commands to copy, names that are no markup, folders, fields."""
 
+import functools
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import streamlit as st
 
@@ -11,6 +13,10 @@ from vit_lightning.progress import legible, told
 from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place, place
+
+log = logging.getLogger(__name__)
+
+Asked = ParamSpec("Asked")
 
 #: Signs that Streamlit's texts take for markup.
 MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&\"'/^=])")
@@ -21,21 +27,31 @@ def plain(text: object) -> str:
     return MARKUP.sub(r"\\\1", legible(str(text)))
 
 
-def page(show: Callable[[Place], None]) -> Callable[[], None]:
-    """A page whose mistakes are told in a line, as on the command line; nothing is lost by one."""
+def guarded(part: Callable[Asked, None]) -> Callable[Asked, None]:
+    """A part of a page whose mistakes are told in a line, as on the command line; nothing is lost by one."""
 
-    def shown() -> None:
+    @functools.wraps(part)
+    def shown(*args: Asked.args, **kwargs: Asked.kwargs) -> None:
         try:
-            show(place())
-        except (ValueError, OSError) as error:
+            part(*args, **kwargs)
+        except Exception as error:  # as `cli.py` does; what Streamlit itself raises to start anew is none
             mistake(error)
 
     return shown
 
 
+def page(show: Callable[[Place], None]) -> Callable[[], None]:
+    """A page, which is given where the studio works."""
+    return lambda: guarded(show)(place())
+
+
 def mistake(error: Exception) -> None:
     """Shows an error in one line."""
-    st.error(plain(told(error)), icon=":material/error:")
+    text = told(error)
+    if not isinstance(error, ValueError | OSError):
+        log.exception("unexpected")
+        text = f"{type(error).__name__}: {text} (unexpected; the studio's terminal shows where)"
+    st.error(plain(text), icon=":material/error:")
 
 
 def command(words: Sequence[str], what: str = "The same on the command line") -> None:
@@ -156,3 +172,8 @@ def ask(fields: Sequence[Any], before: Mapping[str, str], asked: dict[str, str],
 def or_left_out(word: str) -> str:
     """A choice, also the one of none."""
     return word or "left out"
+
+
+def word_of(run: Run) -> str:
+    """A run on a command line: its name, or its folder where the name would be taken for an option."""
+    return str(run.folder) if run.name.startswith("-") else run.name

@@ -1,5 +1,6 @@
 """A recipe, changed as one likes, held against the data at once, and started."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -46,7 +47,7 @@ def show(where: Place) -> None:
     with one:
         start_run(where, words, name)
     with several:
-        start_sweep(where, words, name)
+        start_sweep(where, words, name, [field.name for field in fields])
 
 
 def valid(where: Place, words: list[str], asked: dict[str, str]) -> bool:
@@ -83,8 +84,10 @@ def start_run(where: Place, words: list[str], stem: str) -> None:
     command(words)
 
 
-def start_sweep(where: Place, words: list[str], stem: str) -> None:
-    """A grid over any options: a run a point."""
+def start_sweep(where: Place, words: list[str], stem: str, names: Sequence[str]) -> None:
+    """A grid over any fields: a run a point."""
+    from vit_lightning.studio.fields import check_grid
+
     text = st.text_area(
         "What varies, an option a line",
         value="model.depth=3,4,6",
@@ -92,9 +95,10 @@ def start_sweep(where: Place, words: list[str], stem: str) -> None:
         help="Every combination is trained; the runs are compared on the validation images.",
     )
     name = st.text_input("Name of the sweep", value=f"{stem}-sweep", key="sweep-name").strip()
-    grid = [f"--grid={line.strip()}" for line in text.splitlines() if line.strip()]
-    words = ["sweep", *words, *grid, f"--run={name}"]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    words = ["sweep", *words, *(f"--grid={line}" for line in lines), f"--run={name}"]
     if st.button("Start the sweep", key="start-sweep"):
+        check_grid(lines, names, where)
         check_root(where, words)
         begin(where, words, st.session_state.get("device", "cpu"))
         go_to("home")

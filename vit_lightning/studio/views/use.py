@@ -11,7 +11,7 @@ from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.uploads import PICTURES, kept
-from vit_lightning.studio.views.shared import begin, browse, choose_run, command, page, plain, show_job
+from vit_lightning.studio.views.shared import begin, browse, choose_run, command, guarded, page, plain, show_job
 
 if TYPE_CHECKING:
     from vit_lightning.studio.looking import Answer
@@ -111,6 +111,7 @@ def by_folder(where: Place, run: Run) -> None:
 
 
 @st.fragment(run_every=1)
+@guarded
 def predicting(where: Place) -> None:
     """What `predict` says, and its table once it is through."""
     for job in jobs.jobs_in(where.logs):

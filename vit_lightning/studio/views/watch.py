@@ -11,7 +11,7 @@ from vit_lightning.progress import legible
 from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import begin, command, page, show_job
+from vit_lightning.studio.views.shared import begin, command, guarded, page, show_job
 from vit_lightning.studio.watching import Events, Sight, last_points, pictures_of, see
 
 #: Runs over one another at most.
@@ -41,6 +41,7 @@ def show(where: Place) -> None:
 
 
 @st.fragment(run_every=1)
+@guarded
 def live(where: Place, chosen: Sequence[str]) -> None:
     """What changes while one looks; every second."""
     found = {run.name: run for run in where.runs() if run.name in chosen}
