@@ -28,6 +28,9 @@ ROOT = Path(__file__).parent.parent
 #: Milliseconds for what has to import torch, and for what only has to be drawn.
 LONG, DRAWN = 240_000, 2500
 
+#: Pixels of a window.
+HEIGHT = 1250
+
 
 def main() -> None:
     """Draws them."""
@@ -81,7 +84,7 @@ def look(url: str, folder: Path, width: int, scheme: str, *, whole: bool) -> Non
     path = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        seen: Any = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        seen: Any = {"viewport": {"width": width, "height": HEIGHT}, "color_scheme": scheme}
         page: Any = chromium.new_page(**seen)
         page.set_default_timeout(LONG)
         for name, prepare in PAGES.items():
@@ -94,7 +97,7 @@ def look(url: str, folder: Path, width: int, scheme: str, *, whole: bool) -> Non
                 page.set_viewport_size({"width": width, "height": min(6000, high + 80)})
                 page.wait_for_timeout(DRAWN)
             shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            page.set_viewport_size({"width": width, "height": 900})
+            page.set_viewport_size({"width": width, "height": HEIGHT})
             more = f"_{width}_{scheme}" if whole else ""
             shot.quantize(160).save(folder / f"studio_{name}{more}.png", optimize=True)
         chromium.close()
