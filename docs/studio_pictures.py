@@ -118,6 +118,23 @@ def show_train(page: Any) -> None:  # noqa: ANN401  # as above
     page.get_by_text("architecture valid").wait_for()
 
 
+def show_watch(page: Any) -> None:  # noqa: ANN401  # as above
+    """Waits for the curves and the pictures."""
+    page.locator('[data-testid="stVegaLiteChart"]').nth(3).wait_for()
+    page.get_by_text("train_images.png").wait_for()
+
+
+def show_runs(page: Any) -> None:  # noqa: ANN401  # as above
+    """Waits for the report."""
+    page.locator("iframe").first.wait_for()
+    page.get_by_text("python cli.py test").first.wait_for()
+
+
+def show_mistakes(page: Any) -> None:  # noqa: ANN401  # as above
+    """Waits for the gallery."""
+    page.get_by_role("button", name="Keep the labels").wait_for()
+
+
 def show_use(page: Any) -> None:  # noqa: ANN401  # as above
     """Drops two of the demo's frames."""
     frames = sorted(demo_root(cache_of(None)).rglob("*.jpg"))
@@ -129,10 +146,10 @@ PAGES: dict[str, Callable[[Any], None]] = {
     "start": nothing,
     "data": show_data,
     "train": show_train,
-    "watch": nothing,
-    "runs": nothing,
+    "watch": show_watch,
+    "runs": show_runs,
     "use": show_use,
-    "mistakes": nothing,
+    "mistakes": show_mistakes,
 }
 
 
