@@ -72,9 +72,11 @@ def studio(work: Path) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def look(url: str, folder: Path, width: int, scheme: str, *, whole: bool) -> None:

@@ -8,7 +8,7 @@ from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.module import ViTClassifier
 from vit_lightning.studio.cost import cost_of, device_of
-from vit_lightning.studio.fields import NOT_ASKED, check_grid, check_paths, draft, form, words_of
+from vit_lightning.studio.fields import NOT_ASKED, check_grid, check_paths, draft, form, recipes, words_of
 from vit_lightning.studio.roots import Place
 
 DEMO = str(Path(__file__).parent.parent.parent / "configs/demo.yaml")
@@ -151,3 +151,11 @@ def test_a_sweep_varies_no_more_than_the_form_asks_for(where: Place, line: str) 
 def test_no_field_takes_a_class(where: Place) -> None:
     with pytest.raises(ValueError, match="expected a number or a word"):
         check_paths({"trainer.accelerator": '{"class_path": "antigravity.X"}'}, where)
+
+
+def test_without_recipes_it_is_said_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "demo" in recipes()  # those beside the package
+    monkeypatch.setattr("vit_lightning.__file__", str(tmp_path / "vit_lightning/__init__.py"))
+    with pytest.raises(FileNotFoundError, match="no configs"):
+        recipes()

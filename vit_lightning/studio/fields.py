@@ -238,9 +238,15 @@ def inside_logs(file: str, place: Place) -> bool:
 
 
 def recipes() -> dict[str, Path]:
-    """The configs by name: of the working folder, else those beside the package."""
+    """The configs by name: of the working folder, else those beside the package.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
     for folder in (Path("configs"), Path(vit_lightning.__file__).parent.parent / "configs"):
         found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         if found:
             return found
-    return {}
+    raise FileNotFoundError(
+        "there is no configs/*.yaml here; start the studio in the project's folder, or copy it here"
+    )
