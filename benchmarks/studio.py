@@ -10,16 +10,17 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from docs.studio_pictures import studio
 
 
 def main() -> None:
@@ -33,6 +34,23 @@ def main() -> None:
         make_runs(Path("lightning_logs"), options.runs)
         print(f"{options.runs} runs: the page is drawn in {draw():.2f} s, once more in {draw():.2f} s")
         watch(Path(folder), options.minutes)
+
+
+@contextmanager
+def studio(work: Path) -> Iterator[str]:
+    """The studio's address while it is open."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port = tried.getsockname()[1]
+    command = [sys.executable, "-m", "vit_lightning.cli", "studio", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def make_runs(logs: Path, count: int) -> None:

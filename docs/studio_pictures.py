@@ -9,17 +9,16 @@ each page at the width of a desktop and of a phone, light and dark, whole, to be
 import argparse
 import io
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.studio import studio
 from vit_lightning.data.sources import demo_root
 from vit_lightning.studio.fields import cache_of
 
@@ -60,23 +59,6 @@ def train(work: Path, epochs: int) -> None:
         words = ["--config=configs/demo.yaml", f"--trainer.max_epochs={epochs}", f"--run={name}", *more]
         for command in (["fit", *words], ["test", f"--run={name}"]):
             subprocess.run([sys.executable, "-m", "vit_lightning.cli", *command], cwd=work, check=True)
-
-
-@contextmanager
-def studio(work: Path) -> Iterator[str]:
-    """The studio's address while it is open."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port = tried.getsockname()[1]
-    command = [sys.executable, "-m", "vit_lightning.cli", "studio", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def look(url: str, folder: Path, width: int, scheme: str, *, whole: bool) -> None:
