@@ -36,11 +36,10 @@ import torch
 from PIL import Image
 
 from benchmarks.hostile_inputs import KINDS, MARK, TINY, Case, Readers
-from vit_lightning.cli import LONGEST, told
 from vit_lightning.cli import main as cli_main
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.module import ViTClassifier
-from vit_lightning.progress import set_up_logging
+from vit_lightning.progress import LONGEST, set_up_logging, told
 
 #: Seconds that a case, and a command with all that it has to import, may take.
 LIMIT, COMMAND_LIMIT = 20, 180

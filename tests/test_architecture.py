@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "vit_lightning"
 #: Files and folders of the package, from the top. A module imports only what lies below it or in its own folder.
 LAYERS = (
     ("cli",),
+    ("studio",),
     ("commands",),
     ("sweep", "export"),
     ("check",),

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from benchmarks.hostile_inputs import VALUES, pass_through
 from vit_lightning.arguments import both_sides, check_choice, check_number, shown
-from vit_lightning.cli import told
 from vit_lightning.commands.folds import main as folds
 from vit_lightning.commands.model_command import TRAINER_NUMBERS, TRAINER_SHARES, check_trainer
 from vit_lightning.commands.runs import main as runs
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.module import ViTClassifier
+from vit_lightning.progress import told
 
 TINY: dict[str, Any] = {"num_classes": 3, "image_size": 8, "patch_size": 4, "dim": 8, "depth": 1, "heads": 2}
 

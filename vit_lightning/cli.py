@@ -1,7 +1,6 @@
 """The command line's front door: help, listings and mistakes are answered before torch is imported."""
 
 import difflib
-import errno
 import importlib
 import io
 import os
@@ -19,11 +18,9 @@ COMMANDS = {
     "folds": "every fold and seed, one report over every image: --config ...",
     "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
     "export": "a run as a file for others: --format onnx",
+    "studio": "all of this in the browser, on this machine",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
-
-#: Signs of an error at most: what was given may be a whole file.
-LONGEST = 1500
 
 USAGE = """usage: cli.py COMMAND [options]
 
@@ -74,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"there is no command {command!r}; {instead}")
         module = importlib.import_module(
             f"vit_lightning.commands.{command}"
-        )  # torch, unless it is `runs`, `folds` or `sweep`
+        )  # torch, unless it is `runs`, `folds`, `sweep` or `studio`
         status: int = module.main(words[1:])
         return status
     except KeyboardInterrupt:
@@ -84,25 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        from vit_lightning.progress import told
+
         expected = isinstance(error, ValueError | OSError)
         text = told(error)
         report(text if expected else f"{type(error).__name__}: {text} (unexpected; --debug shows where)")
         return 2 if expected else 1
-
-
-def told(error: Exception) -> str:
-    """An error in one line, without the system's numbers and temporary names."""
-    text = str(error).strip()
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" for {os.path.dirname(error.filename)}" if error.filename else ""  # noqa: PTH120  # bytes, too
-            text = f"{error.strerror}{where}; make room, then go on (a run with fit --resume RUN)"
-    if "Original Traceback" in text:  # from a loader process: its own error is the last line
-        text = text.splitlines()[-1].partition(": ")[2]
-    text = " ".join(text.split()) or type(error).__name__
-    text = text.encode(errors="backslashreplace").decode()
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def report(message: str) -> None:

@@ -1,12 +1,17 @@
 """What the terminal shows while one waits, and the log that keeps it."""
 
+import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
+
+#: Signs of an error at most: what was given may be a whole file.
+LONGEST = 1500
 
 #: The project's own messages; Lightning's are let through from warnings up.
 LOGGER = "vit_lightning"
@@ -173,3 +178,18 @@ def legible(name: str, width: int | None = None) -> str:
     head = set_cell_size(text, (width - 1) // 2).rstrip()  # half of a wide sign becomes a space
     tail = set_cell_size(text[::-1], width - 1 - cell_len(head)).rstrip()[::-1]
     return f"{head}…{tail}"
+
+
+def told(error: Exception) -> str:
+    """An error in one line, without the system's numbers and temporary names."""
+    text = str(error).strip()
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" for {os.path.dirname(error.filename)}" if error.filename else ""  # noqa: PTH120  # bytes, too
+            text = f"{error.strerror}{where}; make room, then go on (a run with fit --resume RUN)"
+    if "Original Traceback" in text:  # from a loader process: its own error is the last line
+        text = text.splitlines()[-1].partition(": ")[2]
+    text = " ".join(text.split()) or type(error).__name__
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -23,6 +23,9 @@ from vit_lightning.runs import now, read_numbers, write_status
 
 log = logging.getLogger(__name__)
 
+#: Seconds between two writings of what single steps have brought: for whoever watches a run in a long epoch.
+SHOWN_EVERY = 1.0
+
 SCORES = ("train/loss", "train/acc", "train/f1", "val/loss", "val/acc", "val/f1")
 
 
@@ -94,6 +97,7 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
         self.rates: list[tuple[int, float]] = []
         self.unwritten_rates = 0
+        self.shown = 0.0  # when the steps were last written
         self.epoch_began = 0.0
         self.began, self.spent = 0.0, 0.0  # of this session, and seconds of earlier ones
         self.images, self.seconds, self.since = 0, 0.0, 0.0  # trained on in this session, pauses left out
@@ -171,6 +175,9 @@ class History(Callback):
         before, self.since = self.since, time.perf_counter()
         self.images += len(batch[0]) * trainer.world_size
         self.seconds += self.since - before
+        if trainer.is_global_zero and self.since - self.shown > SHOWN_EVERY:
+            self.shown = self.since
+            self.show_steps(trainer)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -211,6 +218,13 @@ class History(Callback):
                 line += f" acc {scores[f'{part}/acc']:.3f}"
         seconds = time.perf_counter() - self.epoch_began
         log.info("%s  %s%s", line, f"{seconds:.0f}s", " *" if improved else "")  # within 80 columns
+
+    def show_steps(self, trainer: Trainer) -> None:
+        """Puts learning rates and TensorBoard's numbers of the steps so far on the disk."""
+        self.write_rates()
+        for logger in trainer.loggers:
+            if isinstance(logger, EventLog):
+                logger.save()
 
     def tell_progress(self) -> None:
         """Brings `status.json` up to the rows; `best` and `last` follow from them alone, in a run that goes on too."""

@@ -1,0 +1,76 @@
+"""Mistakes of a tested run, and the labels that are put right beside them."""
+
+from pathlib import Path
+
+import pytest
+
+from vit_lightning.runs import Run, read_status
+from vit_lightning.studio.labels import Mistake, mistakes, picture_of, read_labels, write_labels
+from vit_lightning.studio.roots import Place, Roots
+
+TABLE = """path,group,label,predicted,confidence,a,b
+a/1.jpg,,a,b,0.6,0.4,0.6
+./=cmd.jpg,,a,'=b,0.9,0.1,0.9
+a/3.jpg,,a,a,0.99,0.99,0.01
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    folder = tmp_path / "lightning_logs/one"
+    (folder / "report").mkdir(parents=True)
+    (folder / "status.json").write_text('{"state": "finished", "data": {"root": "%s"}}' % (tmp_path / "set"))
+    (folder / "report/predictions.csv").write_text(TABLE)
+    (tmp_path / "set/a").mkdir(parents=True)
+    return Run(folder, read_status(folder / "status.json"))
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    return Place(Roots((tmp_path.resolve(),)), tmp_path / "lightning_logs")
+
+
+def test_the_surest_mistakes_come_first_and_names_are_read_back(run: Run, here: Place) -> None:
+    assert mistakes(run, here) == [Mistake("=cmd.jpg", "a", "=b", 0.9), Mistake("a/1.jpg", "a", "b", 0.6)]
+
+
+def test_labels_are_kept_changed_and_taken_back(run: Run, here: Place) -> None:
+    path = write_labels(run, here, {"a/1.jpg": "b", "=cmd.jpg": "=b", "a/3.jpg": ""})
+    assert path == run.folder / "labels.csv"
+    assert path.read_text() == "path,label\n./=cmd.jpg,'=b\na/1.jpg,b\n"  # no spreadsheet computes anything
+    assert read_labels(run, here) == {"=cmd.jpg": "=b", "a/1.jpg": "b"}
+    write_labels(run, here, {"a/1.jpg": "", "x.jpg": "a"})
+    assert read_labels(run, here) == {"=cmd.jpg": "=b", "x.jpg": "a"}
+
+
+def test_labels_do_not_go_through_a_link(run: Run, here: Place, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.csv").write_text("mine")
+    (run.folder / "labels.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(ValueError, match="is a link"):
+        write_labels(run, here, {"a/1.jpg": "b"})
+    assert (tmp_path / "elsewhere.csv").read_text() == "mine"
+
+
+def test_a_file_of_another_kind_is_not_written_over(run: Run, here: Place) -> None:
+    (run.folder / "labels.csv").write_text("something,else\n1,2\n")
+    with pytest.raises(ValueError, match="no table of path,label"):
+        write_labels(run, here, {"a/1.jpg": "b"})
+    assert (run.folder / "labels.csv").read_text() == "something,else\n1,2\n"
+
+
+def test_a_table_that_is_none_is_told(run: Run, here: Place) -> None:
+    (run.folder / "report/predictions.csv").write_text("path,label,predicted,confidence\na,b,c,much\n")
+    with pytest.raises(ValueError, match="no table of predictions"):
+        mistakes(run, here)
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "a/link.png"])
+def test_a_picture_outside_the_roots_is_not_read(run: Run, here: Place, tmp_path: Path, path: str) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-secret.png"
+    outside.write_bytes(b"x")
+    (tmp_path / "set/a/link.png").symlink_to(outside)
+    inside = Roots(((tmp_path / "set").resolve(),))
+    with pytest.raises(ValueError, match="lies outside"):
+        picture_of(Mistake(path, "a", "b", 0.5), run, inside)
+    with pytest.raises(ValueError, match="lies outside"):
+        picture_of(Mistake("a/1.jpg", "a", "b", 0.5), run, Roots((tmp_path / "lightning_logs",)))

@@ -1,0 +1,83 @@
+"""What a model says of pictures, and where it looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vit_lightning.callbacks.predictions import shown_size
+from vit_lightning.data.frames import load_frame
+from vit_lightning.data.transforms import frame_size, normalise
+from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.inference import load_classifier, predict_paths, top_classes
+from vit_lightning.module import ViTClassifier
+from vit_lightning.runs import Run
+
+Picture = npt.NDArray[np.uint8]
+
+#: Classes that are told of a picture.
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture as a model sees it.
+
+    Args:
+        name: As it was sent.
+        reason: Why there is no label, or ''.
+        classes: The likeliest ones with their probability, the likeliest first.
+        picture: Bytes (H, W, 3).
+        attention: The same with the attention over it.
+    """
+
+    name: str
+    reason: str = ""
+    classes: tuple[tuple[str, float], ...] = ()
+    picture: Picture | None = None
+    attention: Picture | None = None
+
+
+@lru_cache(maxsize=3)
+def model_of(checkpoint: str, changed: float) -> ViTClassifier:
+    """A model; the latest few stay in memory. A checkpoint is read as numbers, words and tensors alone."""
+    del changed  # it is part of what is remembered
+    return load_classifier(checkpoint)
+
+
+def answers(
+    run: Run, pictures: Sequence[tuple[str, Path]], kind: Literal["last", "rollout"] = "rollout"
+) -> list[Answer]:
+    """What a run's best weights say of each picture.
+
+    Args:
+        run: The model's.
+        pictures: Name and file of each.
+        kind: Which attention, as of `attention_of`.
+
+    Raises:
+        FileNotFoundError: The run has no weights.
+        ValueError: They are none of this project's, or give no numbers.
+    """
+    path = run.checkpoint()
+    model = model_of(str(path), path.stat().st_mtime)
+    return [answer(model, name, file, kind) for name, file in pictures]
+
+
+def answer(model: ViTClassifier, name: str, file: Path, kind: Literal["last", "rollout"]) -> Answer:
+    """What a model says of one picture."""
+    try:
+        ((_, probabilities),) = predict_paths(model, [file])
+        picture = load_frame(file, shown_size)
+        channels, height, width = model.net.image_shape
+        frame = load_frame(file, frame_size((height, width)))
+    except OSError as error:
+        return Answer(name, reason=str(error).replace(str(file), name))
+    weights = attention_of(model.net, normalise(torch.stack([frame]), channels), kind)[0]
+    classes = tuple((label, share) for _, label, share in top_classes(probabilities, model.class_names, TOP))
+    return Answer(name, "", classes, picture.numpy(), overlay(picture, weights).numpy())

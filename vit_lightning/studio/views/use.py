@@ -1,0 +1,131 @@
+"""A trained model at work: pictures that are dropped, a camera's, a folder's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from vit_lightning.data.index import FORMATS
+from vit_lightning.runs import Run
+from vit_lightning.studio import jobs
+from vit_lightning.studio.roots import Place
+from vit_lightning.studio.uploads import PICTURES, kept
+from vit_lightning.studio.views.shared import begin, browse, choose_run, command, guarded, page, plain, show_job
+
+if TYPE_CHECKING:
+    from vit_lightning.studio.looking import Answer
+
+#: Which attention may be shown, and what that is.
+KINDS = {"rollout": "through all blocks (rollout)", "last": "in the last block"}
+
+
+@page
+def show(where: Place) -> None:
+    """The page."""
+    st.title("Use")
+    runs = [run for run in where.runs() if not run.is_folds and has_weights(run)]
+    left, right = st.columns(2)
+    with left:
+        first = choose_run(runs, "Model", "model", st.session_state.get("used"))
+    if first is None:
+        return
+    st.session_state["used"] = first.name
+    with right:
+        name = st.selectbox("beside it", [run.name for run in runs], index=None, key="beside", placeholder="no other")
+    second = next((run for run in runs if run.name == name), None)
+    models = [first, *([second] if second is not None and second.name != first.name else [])]
+    pictures, folder = st.tabs(["Pictures", "A folder"])
+    with pictures:
+        by_hand(models)
+    with folder:
+        by_folder(where, first)
+
+
+def has_weights(run: Run) -> bool:
+    """Whether there is a checkpoint."""
+    return any((run.folder / "checkpoints" / f"{name}.ckpt").is_file() for name in ("best", "last"))
+
+
+def by_hand(models: Sequence[Run]) -> None:
+    """Pictures that are dropped or taken now."""
+    sent: list[Any] = list(
+        st.file_uploader(
+            f"Drop pictures ({', '.join(ending.removeprefix('.') for ending in FORMATS)})",
+            accept_multiple_files=True,
+            type=[ending.removeprefix(".") for ending in FORMATS],
+            key="dropped",
+            help=f"Up to {PICTURES} at once; they are read, labelled, and kept nowhere.",
+        )
+    )
+    if st.toggle("Take one with the camera", key="camera"):
+        taken = st.camera_input("Camera", label_visibility="collapsed", key="taken")
+        sent += [taken] if taken is not None else []
+    kind: Any = st.segmented_control(
+        "Where it looks", list(KINDS), default="rollout", format_func=lambda word: KINDS[word], key="kind"
+    )
+    if sent:
+        from vit_lightning.studio.looking import answers
+
+        with kept(sent) as (pictures, refused), st.spinner("looking"):
+            found = [answers(run, pictures, kind or "rollout") for run in models]
+        for line in refused:
+            st.error(plain(line), icon=":material/error:")
+        for together in zip(*found, strict=True):
+            with st.container(border=True):
+                show_answers(models, together)
+    for run in models:
+        command(["predict", f"--run={run.name}", "--images", "PICTURE", "--attention"])
+
+
+def show_answers(models: Sequence[Run], found: "Sequence[Answer]") -> None:
+    """One picture, and what each model says of it."""
+    st.text(found[0].name)
+    if found[0].picture is None:
+        st.error(plain(found[0].reason), icon=":material/error:")
+        return
+    columns = st.columns(3)
+    columns[0].image(found[0].picture, width="stretch")
+    for index, (run, answer) in enumerate(zip(models, found, strict=True)):
+        place = columns[1 + index]
+        if len(models) > 1:
+            place.text(run.name)
+        if answer.attention is not None:
+            place.image(answer.attention, width="stretch")
+        with place if len(models) > 1 else columns[2]:  # one model's answer has a column of its own
+            label, confidence = answer.classes[0]
+            st.markdown(f"### {plain(label)} {confidence:.1%}")
+            for other, share in answer.classes[1:]:
+                st.progress(share, text=f"{plain(other)} {share:.1%}")
+
+
+def by_folder(where: Place, run: Run) -> None:
+    """All pictures below a folder, into a CSV in the run's folder."""
+    folder = browse(where, "predict-folder")
+    words = ["predict", f"--run={run.name}", "--images", str(folder)]
+    if st.button("Label all pictures below it", type="primary", key="predict"):
+        where.roots.check_tree(folder)
+        st.session_state["predicting"] = begin(where, words).id
+    command(words)
+    predicting(where)
+
+
+@st.fragment(run_every=1)
+@guarded
+def predicting(where: Place) -> None:
+    """What `predict` says, and its table once it is through."""
+    for job in jobs.jobs_in(where.logs):
+        if job.id != st.session_state.get("predicting"):
+            continue
+        show_job(job, lines=30)
+        table = table_of(job, where)
+        if not job.active and table is not None:
+            st.download_button("Download the table", table.read_bytes(), file_name="predictions.csv", mime="text/csv")
+
+
+def table_of(job: jobs.Job, where: Place) -> Path | None:
+    """The table that a `predict` has written: the latest in the run's folder since it began."""
+    folder = where.logs / str(job.run) / "predictions"
+    found = [path for path in folder.glob("[0-9]*.csv") if path.stem.isdigit() and not path.is_symlink()]
+    found = [path for path in found if path.stat().st_mtime >= float(job.record.get("made", 0))]
+    return max(found, default=None)

@@ -1,0 +1,186 @@
+"""Runs while they train: how far they are, their curves and pictures; stopping and going on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from vit_lightning.commands.runs_table import duration
+from vit_lightning.progress import legible
+from vit_lightning.runs import Run
+from vit_lightning.studio import jobs
+from vit_lightning.studio.roots import Place
+from vit_lightning.studio.views.shared import begin, command, guarded, page, show_job
+from vit_lightning.studio.watching import Events, Sight, last_points, pictures_of, see
+
+#: Runs over one another at most.
+MOST = 6
+
+#: Lines of a log that are shown.
+LINES = 200
+
+
+@page
+def show(where: Place) -> None:
+    """The page."""
+    st.title("Watch")
+    runs = where.runs()
+    names = [run.name for run in runs if not run.is_folds]
+    asked_for = [job.run for job in jobs.jobs_in(where.logs) if job.active and job.command == "fit" and job.run]
+    names = [*(name for name in dict.fromkeys(asked_for) if name not in names), *names]
+    if not names:
+        st.info("There is no run yet. The page Train starts one.")
+        return
+    wanted = [name for name in st.session_state.get("watched", []) if name in names]
+    wanted = wanted or [run.name for run in runs if run.state == "running"][:1] or names[:1]
+    chosen = st.multiselect("Runs, over one another", names, default=wanted, key="watching", max_selections=MOST)
+    st.session_state["watched"] = chosen
+    if chosen:
+        live(where, chosen)
+
+
+@st.fragment(run_every=1)
+@guarded
+def live(where: Place, chosen: Sequence[str]) -> None:
+    """What changes while one looks; every second."""
+    found = {run.name: run for run in where.runs() if run.name in chosen}
+    sights = [see(found[name], events_of(str(found[name].folder))) for name in chosen if name in found]
+    for name in chosen:
+        with st.container(border=True):
+            sight = next((each for each in sights if each.run.name == name), None)
+            show_progress(where, name, sight)
+    if any(sight.epochs or sight.rates for sight in sights):
+        show_curves(sights)
+    for sight in sights:
+        show_record(where, sight.run, several=len(sights) > 1)
+
+
+@st.cache_resource(max_entries=MOST, show_spinner=False)
+def events_of(folder: str) -> Events:
+    """The reader of a run's events, which goes on where it was; of a few runs."""
+    from pathlib import Path
+
+    return Events(Path(folder))
+
+
+def show_progress(where: Place, name: str, sight: Sight | None) -> None:
+    """How far a run is, and the buttons that stop it or have it go on."""
+    job = jobs.job_of(where.logs, name)
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    if sight is None or not sight.run.status:
+        left.text(f"{legible(name)}: {job.state if job else 'not there yet'}")
+        if job is not None and job.active and right.button("Stop", key=f"stop-{name}", width="stretch"):
+            jobs.stop(job)
+        if job is not None:
+            show_job(job)
+        return
+    run, of_all = sight.run, f"/{sight.max_epochs}" if sight.max_epochs else ""
+    words = f"{legible(name)}: {run.state}, epoch {len(sight.epochs)}{of_all}, step {sight.step:,}"
+    if sight.seconds_left is not None:
+        words += f", about {duration(sight.seconds_left)} left"
+    if run.best_acc is not None:
+        words += f", best val/acc {run.best_acc:.4f}"
+    left.text(words)
+    left.progress(sight.share, text="run")
+    if run.state == "running":
+        left.progress(sight.share_of_epoch, text="epoch")
+        asked = job is not None and job.active and job.stop_file.exists()
+        text = "Stopping ..." if asked else "Stop"
+        if right.button(
+            text, key=f"stop-{name}", width="stretch", disabled=asked, help="As Ctrl-C does: nothing is lost."
+        ):
+            if job is not None and job.active:
+                jobs.stop(job)
+            else:
+                jobs.stop_run(run)
+    elif job is not None and job.active:
+        left.text(f"{job.state}: it goes on in its turn")
+    else:
+        if job is not None and job.state == "failed":
+            st.error("The command failed; its last line:")
+            st.code(job.reason(), language=None, wrap_lines=True)
+        resume(where, sight, right)
+
+
+def resume(where: Place, sight: Sight, column: "st.delta_generator.DeltaGenerator") -> None:
+    """The button that has a run go on, with more epochs where it is through."""
+    name, words = sight.run.name, ["fit", f"--resume={sight.run.name}"]
+    if sight.run.state == "finished":
+        least = (sight.max_epochs or 0) + 1
+        more = column.number_input("epochs in all", min_value=least, value=least + 4, key=f"epochs-{name}")
+        words.append(f"--trainer.max_epochs={more}")
+    device = jobs.device_of_run(sight.run)
+    if column.button("Go on", key=f"resume-{name}", width="stretch", help=jobs.command_line(words)):
+        begin(where, words, device)
+
+
+def show_curves(sights: Sequence[Sight]) -> None:
+    """Loss, accuracy and learning rate; what to beat as lines across."""
+    left, right = st.columns(2)
+    epochs = [
+        {"x": row["epoch"], "y": row[f"{part}/{score}"], "run": sight.run.name, "part": part, "score": score}
+        for sight in sights
+        for row in sight.epochs
+        for part in ("train", "val")
+        for score in ("acc", "loss")
+        if f"{part}/{score}" in row
+    ]
+    lines = sights[0].baselines if len(sights) == 1 else {}
+    with left:
+        beat = "; dotted what to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in lines.items())
+        st.caption("accuracy by epoch, dashed on training images" + beat * bool(lines))
+        st.altair_chart(curves([row for row in epochs if row["score"] == "acc"], "epoch", lines), key="acc")
+    with right:
+        st.caption("loss by epoch, dashed on training images")
+        st.altair_chart(curves([row for row in epochs if row["score"] == "loss"], "epoch"), key="loss")
+    steps: list[dict[str, Any]] = [
+        {"x": step, "y": loss, "run": sight.run.name, "part": "train"}
+        for sight in sights
+        for step, loss in last_points(sight.losses)
+    ]
+    rates: list[dict[str, Any]] = [
+        {"x": row["step"], "y": row["lr"], "run": sight.run.name, "part": "train"}
+        for sight in sights
+        for row in sight.rates
+        if "lr" in row
+    ]
+    with left:
+        st.caption("loss of a batch by step")
+        st.altair_chart(curves(steps, "step"), key="steps")
+    with right:
+        st.caption("learning rate by step")
+        st.altair_chart(curves(rates, "step"), key="rates")
+
+
+def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401  # a chart
+    """Curves of one kind: a colour a run, dashes for training where there is validation, and lines across."""
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
+        x=alt.X("x:Q", title=title, axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("y:Q", title=None, scale=alt.Scale(zero=False)),
+        color=alt.Color("run:N", legend=alt.Legend(orient="bottom", title=None)),
+    )
+    if any(row["part"] == "val" for row in rows):
+        dashes = alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
+        base = base.encode(strokeDash=alt.StrokeDash("part:N", scale=dashes, legend=None))
+    layers = [base.mark_line(point=len(rows) < 40)]
+    if lines:
+        values = [{"y": value} for value in lines.values()]
+        layers.append(
+            alt.Chart(alt.InlineData(values=values)).encode(y="y:Q").mark_rule(strokeDash=[1, 3], color="#888888")
+        )
+    return alt.layer(*layers).properties(height=240)
+
+
+def show_record(where: Place, run: Run, *, several: bool) -> None:
+    """Pictures and log of a run."""
+    with st.expander(f"Pictures and log{' of the run below' if several else ''}", expanded=not several):
+        if several:
+            st.text(run.name)
+        for path in pictures_of(run, where):
+            st.caption(path.name)
+            st.image(path.read_bytes(), width="stretch")
+        log = where.file_of(run, "run.log")
+        if log is not None:
+            st.code("\n".join(jobs.last_lines(log, LINES)), language=None, height=300)
+    command(["fit", f"--resume={run.name}"], "To go on with it on the command line")
