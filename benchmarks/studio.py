@@ -112,4 +112,4 @@ def memory(process: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
