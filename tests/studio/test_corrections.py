@@ -36,26 +36,46 @@ def test_the_surest_mistakes_come_first_and_names_are_read_back(run: Run, here: 
 
 def test_labels_are_kept_changed_and_taken_back(run: Run, here: Place) -> None:
     path = write_labels(run, here, {"a/1.jpg": "b", "=cmd.jpg": "=b", "a/3.jpg": ""})
-    assert path == run.folder / "labels.csv"
+    assert path == run.folder / "corrections/labels.csv"
     assert path.read_text() == "path,label\n./=cmd.jpg,'=b\na/1.jpg,b\n"  # no spreadsheet computes anything
     assert read_labels(run, here) == {"=cmd.jpg": "=b", "a/1.jpg": "b"}
     write_labels(run, here, {"a/1.jpg": "", "x.jpg": "a"})
     assert read_labels(run, here) == {"=cmd.jpg": "=b", "x.jpg": "a"}
 
 
+def test_labels_that_a_run_was_trained_with_stay_and_go_on_to_the_next(run: Run, here: Place) -> None:
+    """`labels.csv` in the run's folder is what `test` scores it by: corrections are for the next run alone."""
+    (run.folder / "labels.csv").write_text("path,label\na/1.jpg,b\na/2.jpg,b\n")
+    path = write_labels(run, here, {"a/1.jpg": "c", "a/3.jpg": "b"})
+    assert (run.folder / "labels.csv").read_text() == "path,label\na/1.jpg,b\na/2.jpg,b\n"
+    assert path.read_text() == "path,label\na/1.jpg,c\na/2.jpg,b\na/3.jpg,b\n"
+    write_labels(run, here, {"a/1.jpg": "", "a/3.jpg": ""})
+    assert read_labels(run, here) == {"a/1.jpg": "b", "a/2.jpg": "b"}
+
+
+def test_a_folder_of_corrections_that_is_a_link_is_refused(run: Run, here: Place, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (run.folder / "corrections").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link"):
+        write_labels(run, here, {"a/1.jpg": "b"})
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_labels_do_not_go_through_a_link(run: Run, here: Place, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.csv").write_text("mine")
-    (run.folder / "labels.csv").symlink_to(tmp_path / "elsewhere.csv")
+    (run.folder / "corrections").mkdir()
+    (run.folder / "corrections/labels.csv").symlink_to(tmp_path / "elsewhere.csv")
     with pytest.raises(ValueError, match="is a link"):
         write_labels(run, here, {"a/1.jpg": "b"})
     assert (tmp_path / "elsewhere.csv").read_text() == "mine"
 
 
 def test_a_file_of_another_kind_is_not_written_over(run: Run, here: Place) -> None:
-    (run.folder / "labels.csv").write_text("something,else\n1,2\n")
+    (run.folder / "corrections").mkdir()
+    (run.folder / "corrections/labels.csv").write_text("something,else\n1,2\n")
     with pytest.raises(ValueError, match="no table of path,label"):
         write_labels(run, here, {"a/1.jpg": "b"})
-    assert (run.folder / "labels.csv").read_text() == "something,else\n1,2\n"
+    assert (run.folder / "corrections/labels.csv").read_text() == "something,else\n1,2\n"
 
 
 def test_a_table_that_is_none_is_told(run: Run, here: Place) -> None:

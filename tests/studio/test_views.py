@@ -275,8 +275,8 @@ def test_mistakes_are_shown_and_put_right_in_a_file_of_their_own(page: Page, whe
     mistakes.selectbox(key=f"first/{surest.path}").set_value(surest.predicted)
     next(button for button in mistakes.button if button.label == "Keep the labels").click().run()
     assert errors(mistakes) == []
-    assert (run.folder / "labels.csv").read_text() == f"path,label\n{surest.path},{surest.predicted}\n"
-    assert "--data.labels=lightning_logs/first/labels.csv" in codes(page("mistakes"))
+    assert (run.folder / "corrections/labels.csv").read_text() == f"path,label\n{surest.path},{surest.predicted}\n"
+    assert "--data.labels=lightning_logs/first/corrections/labels.csv" in codes(page("mistakes"))
 
 
 @pytest.mark.parametrize("name", ["train", "watch", "runs", "use", "mistakes"])

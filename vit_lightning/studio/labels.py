@@ -1,4 +1,4 @@
-"""What a tested run took wrongly, and `labels.csv` with what somebody says instead: never a moved file."""
+"""What a tested run took wrongly, and a `labels.csv` with what somebody says instead: never a moved file."""
 
 import csv
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from vit_lightning.files import cell, cell_of_path, csv_line, read_cell, write_t
 from vit_lightning.runs import Run, finite
 from vit_lightning.studio.roots import Place, Roots
 
-#: The file, in a run's folder.
-NAME = "labels.csv"
+#: The file, in a run's folder; `labels.csv` right in there is what the run was trained with.
+NAME, OWN = "corrections/labels.csv", "labels.csv"
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,20 @@ def picture_of(mistake: Mistake, run: Run, roots: Roots) -> Path:
 
 
 def read_labels(run: Run, place: Place) -> dict[str, str]:
-    """The labels that were put right by now, by path."""
-    path = place.file_of(run, NAME)
+    """The labels that were put right by now, by path.
+
+    Raises:
+        ValueError: The file there is none of ours.
+    """
+    return read_table(place.file_of(run, NAME))
+
+
+def read_table(path: Path | None) -> dict[str, str]:
+    """The labels in a file, by path; none where there is no file.
+
+    Raises:
+        ValueError: It is no table of labels.
+    """
     if path is None:
         return {}
     try:
@@ -88,6 +100,8 @@ def read_labels(run: Run, place: Place) -> dict[str, str]:
 
 def write_labels(run: Run, place: Place, labels: Mapping[str, str]) -> Path:
     """Puts labels right, beside those that were before; one that is right as it was is taken out.
+
+    Those that the run was trained with are there as well, since the next run is given this file alone.
 
     Args:
         run: In whose folder they are kept.
@@ -102,10 +116,12 @@ def write_labels(run: Run, place: Place, labels: Mapping[str, str]) -> Path:
         OSError: It cannot be written.
     """
     path = run.folder / NAME
-    if path.is_symlink() or (run.folder.is_symlink() and not place.roots.holds(run.folder)):
+    if path.is_symlink() or path.parent.is_symlink() or (run.folder.is_symlink() and not place.roots.holds(run.folder)):
         raise ValueError(f"{path} is a link; labels are written into the run's own folder alone")
-    known = read_labels(run, place) | dict(labels)
+    own = read_table(place.file_of(run, OWN))
+    known = own | read_labels(run, place) | {name: label or own.get(name, "") for name, label in labels.items()}
     rows = [csv_line((cell_of_path(name), cell(label))) for name, label in sorted(known.items()) if label]
+    path.parent.mkdir(exist_ok=True)
     write_text(path, "path,label\n" + "".join(rows))
     return path
 

@@ -1,11 +1,9 @@
 """What a tested run took wrongly, the surest first; a label that is wrong itself is put right in a file of its own."""
 
-import inspect
-
 import streamlit as st
 
 from vit_lightning.runs import Run
-from vit_lightning.studio.labels import Mistake, classes_of, mistakes, picture_of, read_labels, write_labels
+from vit_lightning.studio.labels import NAME, Mistake, classes_of, mistakes, picture_of, read_labels, write_labels
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.uploads import PIXELS
 from vit_lightning.studio.views.shared import begin, cells, choose_run, command, go_to, page, plain
@@ -79,11 +77,9 @@ def small(path: str) -> bytes:
 
 def next_run(run: Run, where: Place) -> None:
     """The training with the labels that were put right."""
-    path = where.file_of(run, "labels.csv")
+    path = where.file_of(run, NAME)
     if path is None:
         return
-    from vit_lightning.data.datamodule import ImageDataModule
-
     stem = f"{run.name}-labels"
     words = [
         "fit",
@@ -91,9 +87,7 @@ def next_run(run: Run, where: Place) -> None:
         f"--data.labels={path}",
         f"--run={free_name(where, stem)}",
     ]
-    if "labels" not in inspect.signature(ImageDataModule).parameters:
-        st.caption("This version cannot train with the file yet.")
-    elif st.button("Train with these labels", key="next"):
+    if st.button("Train with these labels", key="next"):
         begin(where, words, str(run.status.get("device") or "cpu").partition(" ")[0])
         st.session_state["watched"] = [words[-1].partition("=")[2]]
         go_to("watch")
