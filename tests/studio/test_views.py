@@ -265,6 +265,25 @@ def test_use_has_models_beside_one_another_and_folders(page: Page, work: Path) -
     assert f"predict --run=first --images {work}" in codes(use)
 
 
+def test_a_film_has_its_command_and_its_time_line(page: Page, work: Path) -> None:
+    (work / "clip.mp4").touch()
+    use = page("use")
+    use.selectbox(key="film").set_value("clip.mp4").run()
+    words = ["predict", "--run=first", "--images", f"{work}/clip.mp4", "--top=8", "--every=1", "--smooth=0"]
+    assert " ".join(words) in codes(use)
+    folder = work / "lightning_logs/.studio"
+    folder.mkdir(exist_ok=True)
+    (folder / "00000000000000000007.json").write_text(json.dumps({"words": words, "state": "done", "made": 0}))
+    table = work / "lightning_logs/first/predictions/0001.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("path,label,index,confidence,time\nclip.mp4,a,0,0.9,0.0\nclip.mp4,b,1,0.8,1.0\n")
+    use.session_state["filming"] = "00000000000000000007"
+    use.run()
+    assert errors(use) == []
+    assert [button.label for button in use.get("download_button")] == ["Download the table"]
+    assert len(use.get("vega_lite_chart")) == 1
+
+
 def test_mistakes_are_shown_and_put_right_in_a_file_of_their_own(page: Page, where: Place, work: Path) -> None:
     from vit_lightning.studio.labels import mistakes as found_in
 

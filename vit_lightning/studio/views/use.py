@@ -1,4 +1,4 @@
-"""A trained model at work: pictures that are dropped, a camera's, a folder's."""
+"""A trained model at work: pictures that are dropped, a camera's, a folder's, a film's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,18 @@ import streamlit as st
 from vit_lightning.data.index import FORMATS
 from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
+from vit_lightning.studio.films import films_in, time_line
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.uploads import PICTURES, kept
 from vit_lightning.studio.views.shared import begin, browse, choose_run, command, guarded, page, plain, show_job
 
 if TYPE_CHECKING:
+    import altair as alt
+
     from vit_lightning.studio.looking import Answer
+
+#: Classes of a film's frame that are told and drawn.
+CLASSES = 8
 
 #: Which attention may be shown, and what that is.
 KINDS = {"rollout": "through all blocks (rollout)", "last": "in the last block"}
@@ -35,11 +41,13 @@ def show(where: Place) -> None:
         name = st.selectbox("beside it", [run.name for run in runs], index=None, key="beside", placeholder="no other")
     second = next((run for run in runs if run.name == name), None)
     models = [first, *([second] if second is not None and second.name != first.name else [])]
-    pictures, folder = st.tabs(["Pictures", "A folder"])
+    pictures, folder, film = st.tabs(["Pictures", "A folder", "A film"])
     with pictures:
         by_hand(models)
     with folder:
         by_folder(where, first)
+    with film:
+        by_film(where, first)
 
 
 def has_weights(run: Run) -> bool:
@@ -107,20 +115,64 @@ def by_folder(where: Place, run: Run) -> None:
         where.roots.check_tree(folder)
         st.session_state["predicting"] = begin(where, words).id
     command(words)
-    predicting(where)
+    predicting(where, "predicting")
+
+
+def by_film(where: Place, run: Run) -> None:
+    """A film's labels along its time line."""
+    folder = browse(where, "film-folder")
+    films = films_in(folder, where.roots)
+    words = f"Films in it ({len(films)})" if films else "No film in it"
+    name = st.selectbox(words, films, index=None, key="film", placeholder="choose one", disabled=not films)
+    left, right = st.columns(2)
+    every = left.number_input("A frame every so many seconds", 0.04, 3600.0, 1.0, key="every")
+    smooth = right.number_input(
+        "Mean over so many seconds", 0.0, 3600.0, 0.0, key="smooth", help="A centred window; 0: each frame by itself."
+    )
+    if name is None:
+        return
+    asked = ["predict", f"--run={run.name}", "--images", str(folder / name), f"--top={CLASSES}"]
+    asked += [f"--every={every:g}", f"--smooth={smooth:g}"]
+    if st.button("Label the film", type="primary", key="predict-film"):
+        where.roots.inside(folder / name)
+        st.session_state["filming"] = begin(where, asked).id
+    command(asked)
+    predicting(where, "filming")
 
 
 @st.fragment(run_every=1)
 @guarded
-def predicting(where: Place) -> None:
-    """What `predict` says, and its table once it is through."""
+def predicting(where: Place, key: str) -> None:
+    """What `predict` says, and its table once it is through, of a film with its time line."""
     for job in jobs.jobs_in(where.logs):
-        if job.id != st.session_state.get("predicting"):
+        if job.id != st.session_state.get(key):
             continue
         show_job(job, lines=30)
         table = table_of(job, where)
-        if not job.active and table is not None:
-            st.download_button("Download the table", table.read_bytes(), file_name="predictions.csv", mime="text/csv")
+        if job.active or table is None:
+            continue
+        if rows := time_line(table):
+            st.altair_chart(along_time(rows), key=f"{key}-line")
+        st.download_button(
+            "Download the table", table.read_bytes(), file_name="predictions.csv", mime="text/csv", key=f"{key}-table"
+        )
+
+
+def along_time(rows: Sequence[dict[str, Any]]) -> "alt.Chart":
+    """The shares of the classes, above one another, second by second."""
+    import altair as alt
+
+    chart: alt.Chart = (
+        alt.Chart(alt.InlineData(values=list(rows)))
+        .mark_area(interpolate="step-after")
+        .encode(
+            x=alt.X("time:Q", title="seconds"),
+            y=alt.Y("share:Q", title="probability", stack="zero", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("class:N", legend=alt.Legend(orient="bottom", title=None)),
+        )
+        .properties(height=240)
+    )
+    return chart
 
 
 def table_of(job: jobs.Job, where: Place) -> Path | None:
