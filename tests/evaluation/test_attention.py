@@ -131,3 +131,20 @@ def test_even_attention_shows_the_picture_darkened() -> None:
     seen = overlay(picture, even)
     assert (lightness(seen) <= 0.65 * lightness(picture) + 2).all()
     assert lightness(seen).std() > 1  # and it is still there
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+@torch.inference_mode()
+def test_one_block_or_head_alone(pool: Literal["cls", "gap"]) -> None:
+    net, images = network(pool, depth=3).eval(), torch.randn(2, 3, 8, 12)
+    _, blocks = net(images, return_attention=True)
+    for block, head in ((0, 0), (1, 1), (2, None)):
+        chosen = blocks[block].mean(dim=1) if head is None else blocks[block][:, head]  # B N N
+        rows = chosen[:, 0, 1:] if pool == "cls" else chosen.mean(dim=1)
+        expected = (rows / rows.sum(dim=1, keepdim=True)).view(2, 2, 3)
+        torch.testing.assert_close(attention_of(net, images, block=block, head=head), expected)
+    torch.testing.assert_close(attention_of(net, images, block=2), attention_of(net, images, "last"))
+    with pytest.raises(ValueError, match="block is 3; expected a whole number from 0 to 2"):
+        attention_of(net, images, block=3)
+    with pytest.raises(ValueError, match="head is -1; expected a whole number from 0 to 1"):
+        attention_of(net, images, block=0, head=-1)

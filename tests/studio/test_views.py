@@ -244,11 +244,11 @@ def test_a_thousand_runs_are_listed(page: Page, work: Path) -> None:
 
 
 def test_use_labels_a_picture_and_shows_where_it_looked(where: Place, frames: Path) -> None:
-    from vit_lightning.studio.looking import answers
+    from vit_lightning.studio.looking import Look, answers
 
     (run,) = where.runs()
     picture = next(path for path in frames.rglob("*") if path.suffix in (".jpg", ".png"))
-    found = answers(run, [("<i>x</i>.jpg", picture), ("none", frames / "none.png")], "last")
+    found = answers(run, [("<i>x</i>.jpg", picture), ("none", frames / "none.png")], Look(0, 99))
     assert found[0].name == "<i>x</i>.jpg"
     assert sum(share for _, share in found[0].classes) == pytest.approx(1.0, abs=1e-5)
     assert found[0].picture is not None
@@ -262,6 +262,10 @@ def test_use_has_models_beside_one_another_and_folders(page: Page, work: Path) -
     use = page("use")
     assert errors(use) == []
     assert "predict --run=first --images PICTURE --attention" in codes(use)
+    assert use.selectbox(key="block").options[:2] == ["through all blocks (rollout)", "in block 1"]
+    use.selectbox(key="block").set_value(0).run()
+    assert errors(use) == []
+    assert use.selectbox(key="head").options[:2] == ["all heads", "head 1"]
     assert f"predict --run=first --images {work}" in codes(use)
 
 

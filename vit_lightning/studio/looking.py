@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +42,25 @@ class Answer:
     attention: Picture | None = None
 
 
+@dataclass(frozen=True)
+class Look:
+    """Which attention is shown.
+
+    Args:
+        block: Of this block, from 0; left out, through all blocks (rollout).
+        head: With `block`, of this head, from 0; left out, the mean over the heads.
+    """
+
+    block: int | None = None
+    head: int | None = None
+
+    def fitted(self, model: ViTClassifier) -> "Look":
+        """The same in a model that may have fewer blocks or heads: the last one then."""
+        blocks, heads = len(model.net.blocks), model.net.blocks[0].attention.heads
+        block = None if self.block is None else min(self.block, blocks - 1)
+        return Look(block, None if self.head is None or block is None else min(self.head, heads - 1))
+
+
 @lru_cache(maxsize=3)
 def model_of(checkpoint: str, changed: float) -> ViTClassifier:
     """A model; the latest few stay in memory. A checkpoint is read as numbers, words and tensors alone."""
@@ -50,15 +68,13 @@ def model_of(checkpoint: str, changed: float) -> ViTClassifier:
     return load_classifier(checkpoint)
 
 
-def answers(
-    run: Run, pictures: Sequence[tuple[str, Path]], kind: Literal["last", "rollout"] = "rollout"
-) -> list[Answer]:
+def answers(run: Run, pictures: Sequence[tuple[str, Path]], look: Look) -> list[Answer]:
     """What a run's best weights say of each picture.
 
     Args:
         run: The model's.
         pictures: Name and file of each.
-        kind: Which attention, as of `attention_of`.
+        look: Which attention.
 
     Raises:
         FileNotFoundError: The run has no weights.
@@ -66,10 +82,10 @@ def answers(
     """
     path = run.checkpoint()
     model = model_of(str(path), path.stat().st_mtime)
-    return [answer(model, name, file, kind) for name, file in pictures]
+    return [answer(model, name, file, look.fitted(model)) for name, file in pictures]
 
 
-def answer(model: ViTClassifier, name: str, file: Path, kind: Literal["last", "rollout"]) -> Answer:
+def answer(model: ViTClassifier, name: str, file: Path, look: Look) -> Answer:
     """What a model says of one picture."""
     try:
         ((_, probabilities),) = predict_paths(model, [file])
@@ -78,6 +94,7 @@ def answer(model: ViTClassifier, name: str, file: Path, kind: Literal["last", "r
         frame = load_frame(file, frame_size((height, width)))
     except OSError as error:
         return Answer(name, reason=str(error).replace(str(file), name))
-    weights = attention_of(model.net, normalise(torch.stack([frame]), channels), kind)[0]
+    images = normalise(torch.stack([frame]), channels)
+    weights = attention_of(model.net, images, block=look.block, head=look.head)[0]
     classes = tuple((label, share) for _, label, share in top_classes(probabilities, model.class_names, TOP))
     return Answer(name, "", classes, picture.numpy(), overlay(picture, weights).numpy())

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 #: Classes of a film's frame that are told and drawn.
 CLASSES = 8
 
-#: Which attention may be shown, and what that is.
-KINDS = {"rollout": "through all blocks (rollout)", "last": "in the last block"}
-
 
 @page
 def show(where: Place) -> None:
@@ -69,14 +66,12 @@ def by_hand(models: Sequence[Run]) -> None:
     if st.toggle("Take one with the camera", key="camera"):
         taken = st.camera_input("Camera", label_visibility="collapsed", key="taken")
         sent += [taken] if taken is not None else []
-    kind: Any = st.segmented_control(
-        "Where it looks", list(KINDS), default="rollout", format_func=lambda word: KINDS[word], key="kind"
-    )
+    look = where_it_looks(models[0])
     if sent:
-        from vit_lightning.studio.looking import answers
+        from vit_lightning.studio.looking import Look, answers
 
         with kept(sent) as (pictures, refused), st.spinner("looking"):
-            found = [answers(run, pictures, kind or "rollout") for run in models]
+            found = [answers(run, pictures, Look(*look)) for run in models]
         for line in refused:
             st.error(plain(line), icon=":material/error:")
         for together in zip(*found, strict=True):
@@ -84,6 +79,33 @@ def by_hand(models: Sequence[Run]) -> None:
                 show_answers(models, together)
     for run in models:
         command(["predict", f"--run={run.name}", "--images", "PICTURE", "--attention"])
+
+
+def where_it_looks(run: Run) -> tuple[int | None, int | None]:
+    """Asks for a block and a head, from 0; None is all of them."""
+    left, right = st.columns(2)
+    settings = run.quick_settings()
+    blocks, heads = (whole(settings.get(f"model.{name}")) for name in ("depth", "heads"))
+    block = left.selectbox(
+        "Where it looks",
+        [None, *range(blocks)],
+        format_func=lambda number: "through all blocks (rollout)" if number is None else f"in block {number + 1}",
+        key="block",
+    )
+    if block is None:
+        return None, None
+    head = right.selectbox(
+        "By",
+        [None, *range(heads)],
+        format_func=lambda number: "all heads" if number is None else f"head {number + 1}",
+        key="head",
+    )
+    return block, head
+
+
+def whole(text: str | None) -> int:
+    """A count out of a config, or 0."""
+    return int(text) if text and text.isdecimal() and int(text) < 1000 else 0
 
 
 def show_answers(models: Sequence[Run], found: "Sequence[Answer]") -> None:
