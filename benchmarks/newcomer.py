@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,7 +34,7 @@ def main() -> None:
         env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         env |= {"XDG_CACHE_HOME": f"{folder}/cache", "PIP_CACHE_DIR": f"{folder}/pip"}
         began = time.monotonic()
-        install = "python3 -m venv .venv && . .venv/bin/activate && pip install -q -e '.[studio]'"
+        install = "python3 -m venv .venv && . .venv/bin/activate && pip install -q -c requirements.lock -e '.[studio]'"
         subprocess.run(["bash", "-c", install], cwd=clone, env=env, check=True)
         step("installed", began)
         with socket.socket() as tried:
@@ -117,4 +116,4 @@ def step(words: str, began: float) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
