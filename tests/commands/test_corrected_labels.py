@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,7 +119,28 @@ def test_a_copy_of_the_data_has_the_run_s_labels(home: Path, first: Path) -> Non
     assert (first / "report/metrics.json").is_file()
 
 
-def test_check_and_a_correction_of_class_folders(
+def test_check_looks_at_the_labels_of_the_file(home: Path, first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [f"--data.root={home}/flat", f"--data.labels={home}/labels.csv", "--data.val_fraction=0.2"]
+    main(["check", *SMALL, *asked])
+    told = capsys.readouterr().out
+    assert re.search(r"to train on: dog \d+, cat \d+", told)
+
+
+@pytest.mark.slow
+def test_every_fold_and_every_point_has_the_labels_of_the_file(home: Path, first: Path) -> None:
+    asked = [f"--data.root={home}/flat", f"--data.labels={home}/labels.csv", "--trainer.max_epochs=1"]
+    assert main(["folds", *SMALL, *asked, "--folds=2", "--run=two-folds"]) == 0
+    with Path("lightning_logs/two-folds/report/predictions.csv").open(newline="") as file:
+        found = {row["path"]: row["label"] for row in csv.DictReader(file)}
+    assert found == {f"{number}.png": ("cat", "dog")[number % 2] for number in range(30)}
+    assert main(["sweep", *SMALL, *asked, "--data.val_fraction=0.2", "--grid=model.lr=1e-3,1e-4", "--run=rates"]) == 0
+    for run in Path("lightning_logs").glob("rates-*"):
+        assert (run / "labels.csv").read_text() == (home / "labels.csv").read_text()
+        assert json.loads((run / "class_mapping.json").read_text()) == {"0": "cat", "1": "dog"}
+    assert len(list(Path("lightning_logs").glob("rates-*"))) == 2
+
+
+def test_corrections_of_class_folders(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,9 @@
 """Every page, run as Streamlit runs it."""
 
+import errno
 import json
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vit_lightning.runs import Run, read_numbers, read_status
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.views.shared import plain
@@ -34,6 +37,20 @@ def end(logs: Path) -> None:
         if not any(job.active for job in jobs.jobs_in(logs)):
             return
         time.sleep(0.1)
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Waits for what another process does, two minutes at most."""
+    for _ in range(1200):
+        if there():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen")
+
+
+def wait(logs: Path) -> None:
+    """Waits for the jobs to end."""
+    until(lambda: not any(job.active for job in jobs.jobs_in(logs)))
 
 
 def test_the_first_page_is_headed_as_promised(page: Page) -> None:
@@ -120,6 +137,37 @@ def test_train_starts_the_very_command_that_it_shows(page: Page, frames: Path, w
         end(work / "lightning_logs")
 
 
+def test_kaggles_frames_that_cannot_be_had_are_a_line(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unplugged(*arguments: object) -> None:
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unplugged)
+    monkeypatch.setattr("vit_lightning.data.kaggle.time.sleep", lambda _: None)
+    (Path("configs") / "tom_and_jerry.yaml").write_text(Path("configs/folder.yaml").read_text())
+    data = page("data")
+    data.segmented_control(key="source").set_value("kaggle").run()
+    assert errors(data) == []
+    assert "check --config=configs/tom_and_jerry.yaml --data.source=kaggle" in codes(data)
+    data.button(key="look").click().run()
+    (line,) = errors(data)
+    assert "could not download" in line
+    assert "point --data.root at a copy" in line.replace("\\", "")
+
+
+def test_a_full_disk_is_a_line_and_starts_nothing(
+    page: Page, frames: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+    monkeypatch.setattr("vit_lightning.studio.jobs.write_text", full)
+    train = page("train", asked={"data.source": "folder", "data.root": str(frames)}, recipe="folder")
+    train.button(key="start").click().run()
+    (line,) = errors(train)
+    assert "No space left on device" in line
+    assert jobs.jobs_in(work / "lightning_logs") == []
+
+
 def test_train_refuses_a_name_that_leads_elsewhere_or_is_taken(page: Page, frames: Path, work: Path) -> None:
     train = page("train", asked={"data.source": "folder", "data.root": str(frames)}, recipe="folder")
     for name, line in (("../x", "cannot be a run's name"), ("first", "already exists")):
@@ -133,6 +181,50 @@ def test_train_has_a_sweep(page: Page, frames: Path) -> None:
     train = page("train", asked={"data.source": "folder", "data.root": str(frames)}, recipe="folder")
     train.text_area(key="grid").set_value("model.depth=1,2\nmodel.lr=1e-3,1e-4").run()
     assert "--grid=model.depth=1,2 --grid=model.lr=1e-3,1e-4 --run=folder-sweep" in codes(train)
+
+
+@pytest.mark.slow
+def test_a_sweep_and_a_folder_s_labels_from_the_pages(page: Page, frames: Path, work: Path) -> None:
+    train = page("train", asked={"data.source": "folder", "data.root": str(frames)}, recipe="folder")
+    train.text_area(key="grid").set_value("model.depth=1,2").run()
+    train.button(key="start-sweep").click().run()
+    assert errors(train) == []
+    use = page("use", **{"predict-folder": str(frames)})
+    use.button(key="predict").click().run()
+    assert errors(use) == []
+    wait(work / "lightning_logs")
+    sweep, predict = jobs.jobs_in(work / "lightning_logs")
+    assert (sweep.state, predict.state) == ("done", "done"), [*sweep.tail(), *predict.tail()]
+    runs = page("runs")
+    assert sum(name.startswith("folder-sweep") for name in runs.dataframe[0].value["run"]) == 2
+    use.run()
+    assert [button.label for button in use.get("download_button")] == ["Download the table"]
+    (table,) = (work / "lightning_logs/first/predictions").glob("*.csv")
+    assert len(table.read_text().splitlines()) == 97
+
+
+@pytest.mark.slow
+def test_pictures_that_are_deleted_in_mid_run_cost_no_run(page: Page, frames: Path, work: Path) -> None:
+    shutil.copytree(frames, work / "pictures")
+    words = ["fit", "--config=configs/folder.yaml", f"--data.root={work}/pictures", "--run=gone"]
+    jobs.start(work / "lightning_logs", [*words, "--trainer.max_epochs=300"])
+    folder = work / "lightning_logs/gone"
+    until(lambda: len(read_numbers(folder / "history.csv")) > 1)
+    shutil.rmtree(work / "pictures")
+    seen = len(read_numbers(folder / "history.csv"))
+    until(lambda: len(read_numbers(folder / "history.csv")) > seen + 1)  # it has them decoded
+    watch = page("watch", watched=["gone"])
+    assert errors(watch) == []
+    watch.button(key="stop-gone").click().run()
+    wait(work / "lightning_logs")
+    assert Run(folder, read_status(folder / "status.json")).state == "interrupted"
+    watch = page("watch", watched=["gone"])
+    watch.button(key="resume-gone").click().run()
+    wait(work / "lightning_logs")
+    (line,) = errors(page("watch", watched=["gone"]))
+    assert line == "The command failed; its last line:"
+    assert f"data.root {work}/pictures" in codes(page("watch", watched=["gone"]))
+    assert (folder / "checkpoints/last.ckpt").is_file()
 
 
 def test_watch_shows_a_run_with_curves_pictures_and_log(page: Page) -> None:

@@ -43,6 +43,7 @@ STREAMLIT = {
     "client.showErrorDetails": "none",
     "logger.level": "warning",
     "global.developmentMode": "false",
+    "runner.postScriptGC": "false",  # a full collection a second, over all of torch, would take half a processor core
 }
 
 #: Seconds until the server has to answer; an old disk reads Streamlit slowly.

@@ -38,6 +38,7 @@ def show(where: Place) -> None:
     st.session_state["watched"] = chosen
     if chosen:
         live(where, chosen)
+        records(where, chosen)
 
 
 @st.fragment(run_every=1)
@@ -52,8 +53,16 @@ def live(where: Place, chosen: Sequence[str]) -> None:
             show_progress(where, name, sight)
     if any(sight.epochs or sight.rates for sight in sights):
         show_curves(sights)
-    for sight in sights:
-        show_record(where, sight.run, several=len(sights) > 1)
+
+
+@st.fragment(run_every=5)
+@guarded
+def records(where: Place, chosen: Sequence[str]) -> None:
+    """Pictures and logs; less often, since wide pictures are made smaller each time."""
+    found = {run.name: run for run in where.runs() if run.name in chosen}
+    for name in chosen:
+        if name in found:
+            show_record(where, found[name], several=len(chosen) > 1)
 
 
 @st.cache_resource(max_entries=MOST, show_spinner=False)
