@@ -15,8 +15,6 @@ from vit_lightning.studio.uploads import PICTURES, kept
 from vit_lightning.studio.views.shared import begin, browse, choose_run, command, guarded, page, plain, show_job
 
 if TYPE_CHECKING:
-    import altair as alt
-
     from vit_lightning.studio.looking import Answer
 
 #: Classes of a film's frame that are told and drawn.
@@ -174,27 +172,25 @@ def predicting(where: Place, key: str) -> None:
         if job.active or table is None:
             continue
         if rows := time_line(table):
-            st.altair_chart(along_time(rows), key=f"{key}-line")
+            st.vega_lite_chart(spec=along_time(rows), key=f"{key}-line")
         st.download_button(
             "Download the table", table.read_bytes(), file_name="predictions.csv", mime="text/csv", key=f"{key}-table"
         )
 
 
-def along_time(rows: Sequence[dict[str, Any]]) -> "alt.Chart":
-    """The shares of the classes, above one another, second by second."""
-    import altair as alt
-
-    chart: alt.Chart = (
-        alt.Chart(alt.InlineData(values=list(rows)))
-        .mark_area(interpolate="step-after")
-        .encode(
-            x=alt.X("time:Q", title="seconds"),
-            y=alt.Y("share:Q", title="probability", stack="zero", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("class:N", legend=alt.Legend(orient="bottom", title=None)),
-        )
-        .properties(height=240)
-    )
-    return chart
+def along_time(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Vega-Lite's description of the shares of the classes, above one another, second by second."""
+    share = {"field": "share", "type": "quantitative", "title": "probability", "stack": "zero"}
+    return {
+        "data": {"values": list(rows)},
+        "mark": {"type": "area", "interpolate": "step-after"},
+        "encoding": {
+            "x": {"field": "time", "type": "quantitative", "title": "seconds"},
+            "y": share | {"scale": {"domain": [0, 1]}},
+            "color": {"field": "class", "type": "nominal", "legend": {"orient": "bottom", "title": None}},
+        },
+        "height": 240,
+    }
 
 
 def table_of(job: jobs.Job, where: Place) -> Path | None:

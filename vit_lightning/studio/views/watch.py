@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import streamlit as st
 
 from vit_lightning.commands.runs_table import duration
@@ -139,10 +138,10 @@ def show_curves(sights: Sequence[Sight]) -> None:
     with left:
         beat = "; dotted what to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in lines.items())
         st.caption("accuracy by epoch, dashed on training images" + beat * bool(lines))
-        st.altair_chart(curves([row for row in epochs if row["score"] == "acc"], "epoch", lines), key="acc")
+        st.vega_lite_chart(spec=curves([row for row in epochs if row["score"] == "acc"], "epoch", lines), key="acc")
     with right:
         st.caption("loss by epoch, dashed on training images")
-        st.altair_chart(curves([row for row in epochs if row["score"] == "loss"], "epoch"), key="loss")
+        st.vega_lite_chart(spec=curves([row for row in epochs if row["score"] == "loss"], "epoch"), key="loss")
     steps: list[dict[str, Any]] = [
         {"x": step, "y": loss, "run": sight.run.name, "part": "train"}
         for sight in sights
@@ -156,29 +155,37 @@ def show_curves(sights: Sequence[Sight]) -> None:
     ]
     with left:
         st.caption("loss of a batch by step")
-        st.altair_chart(curves(steps, "step"), key="steps")
+        st.vega_lite_chart(spec=curves(steps, "step"), key="steps")
     with right:
         st.caption("learning rate by step")
-        st.altair_chart(curves(rates, "step"), key="rates")
+        st.vega_lite_chart(spec=curves(rates, "step"), key="rates")
 
 
-def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401  # a chart
-    """Curves of one kind: a colour a run, dashes for training where there is validation, and lines across."""
-    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
-        x=alt.X("x:Q", title=title, axis=alt.Axis(tickMinStep=1, format="d")),
-        y=alt.Y("y:Q", title=None, scale=alt.Scale(zero=False)),
-        color=alt.Color("run:N", legend=alt.Legend(orient="bottom", title=None)),
-    )
+def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Vega-Lite's description of curves of one kind: a colour a run, dashes for training where there is validation.
+
+    Args:
+        rows: With x, y, run and part (`train` or `val`).
+        title: Of the x axis.
+        lines: Values that are drawn across, by name.
+    """
+    encoding: dict[str, Any] = {
+        "x": {"field": "x", "type": "quantitative", "title": title, "axis": {"tickMinStep": 1, "format": "d"}},
+        "y": {"field": "y", "type": "quantitative", "title": None, "scale": {"zero": False}},
+        "color": {"field": "run", "type": "nominal", "legend": {"orient": "bottom", "title": None}},
+    }
     if any(row["part"] == "val" for row in rows):
-        dashes = alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
-        base = base.encode(strokeDash=alt.StrokeDash("part:N", scale=dashes, legend=None))
-    layers = [base.mark_line(point=len(rows) < 40)]
+        dashes = {"domain": ["val", "train"], "range": [[1, 0], [4, 3]]}
+        encoding["strokeDash"] = {"field": "part", "type": "nominal", "scale": dashes, "legend": None}
+    line = {"type": "line", "point": len(rows) < 40}
+    layers: list[dict[str, Any]] = [{"data": {"values": list(rows)}, "mark": line, "encoding": encoding}]
     if lines:
-        values = [{"y": value} for value in lines.values()]
+        across = {"y": {"field": "y", "type": "quantitative"}}
+        mark = {"type": "rule", "strokeDash": [1, 3], "color": "#888888"}
         layers.append(
-            alt.Chart(alt.InlineData(values=values)).encode(y="y:Q").mark_rule(strokeDash=[1, 3], color="#888888")
+            {"data": {"values": [{"y": value} for value in lines.values()]}, "mark": mark, "encoding": across}
         )
-    return alt.layer(*layers).properties(height=240)
+    return {"layer": layers, "height": 240}
 
 
 def show_record(where: Place, run: Run, *, several: bool) -> None:
