@@ -2,8 +2,9 @@
 
     python -m benchmarks.studio [--runs 1000] [--minutes 5]
 
-The runs are records without weights in a temporary folder. The list is drawn as Streamlit draws it, without a browser;
-the page that watches a run is looked at in Chromium, and the memory of its server (Linux only) printed every minute.
+The runs are records without weights in a temporary folder. The list is drawn as Streamlit draws it, without a browser.
+Then one run grows by ten steps a second and an epoch a minute, the page that watches it is looked at in Chromium, and
+the memory of its server and the processor's time that it takes (Linux only) are printed every minute.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +68,8 @@ def make_runs(logs: Path, count: int) -> None:
             "split": split,
             "best": {"epoch": 9, "val/acc": rng.random()},
         }
-        status["started"] = f"2026-01-{1 + number % 28:02}T00:00:00+00:00"
+        month = 2 if number == count - 1 else 1  # the last one is the latest, which the page Watch opens
+        status["started"] = f"2026-{month:02}-{1 + number % 28:02}T00:00:00+00:00"
         (folder / "status.json").write_text(json.dumps(status))
         (folder / "config.yaml").write_text("model:\n  lr: 0.001\n  depth: 6\ndata:\n  batch_size: 32\n")
         rows = "".join(f"{epoch},{1 / epoch},0.5,{1 / epoch},0.5\n" for epoch in range(1, 51))
@@ -85,24 +88,55 @@ def draw() -> float:
     return time.perf_counter() - began
 
 
+def grow(run: Path, ended: threading.Event) -> None:
+    """Writes what a training writes: losses as events, learning rates and epochs as rows."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer, step = SummaryWriter(str(run), flush_secs=1), 1600
+    while not ended.wait(1.0):
+        with (run / "learning_rate.csv").open("a") as rates:
+            for number in range(step + 1, step + 11):
+                writer.add_scalar("train/loss_step", 1 / number, number)
+                rates.write(f"{number},{number * 1e-6}\n")
+        step += 10
+        if step % 600 == 0:
+            with (run / "history.csv").open("a") as epochs:
+                epochs.write(f"{50 + step // 600},0.5,0.5,0.5,0.5\n")
+    writer.close()
+
+
 def watch(folder: Path, minutes: float) -> None:
-    """Prints the server's memory while a page looks at a run, every second."""
+    """Prints the server's memory and its share of a processor core while a page looks at a growing run."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium") or shutil.which("google-chrome")
     with studio(folder) as url, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = chromium.new_page()
+        ended = threading.Event()
+        growing = threading.Thread(target=grow, args=(max((folder / "lightning_logs").iterdir()), ended))
+        growing.start()
         page.goto(f"{url}/watch")
         page.locator('[data-testid="stVegaLiteChart"]').first.wait_for(timeout=240_000)
         found = subprocess.run(
             ["pgrep", "-f", f"studio.server.*{url.rpartition(':')[2]}"], capture_output=True, check=True
         )
         server = int(found.stdout.split()[0])
+        busy = seconds(server)
         for minute in np.arange(0, minutes + 0.5):
-            print(f"after {minute:.0f} minutes: {memory(server) / 1e6:.0f} MB", flush=True)
+            before, busy = busy, seconds(server)
+            share = f", {(busy - before) / 60:.0%} of a core" if minute else ""
+            print(f"after {minute:.0f} minutes: {memory(server) / 1e6:.0f} MB{share}", flush=True)
             page.wait_for_timeout(60_000)
+        ended.set()
+        growing.join()
         chromium.close()
+
+
+def seconds(process: int) -> float:
+    """Seconds of a processor core that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(process: int) -> int:

@@ -76,6 +76,8 @@ def test_of_runs_and_their_files_links_to_outside_are_left_out(tree: Path) -> No
     (logs / "mine/val_images.png").write_bytes(b"x")
     where = Place(Roots(((tree / "root").resolve(),)), logs)
     assert [run.name for run in where.runs()] == ["mine"]
+    asked = ["mine", "linked", "none", "../lightning_logs/mine", ".."]
+    assert [run.state for run in where.runs_named(asked).values()] == ["finished"]
     (run,) = where.runs()
     assert where.file_of(run, "val_images.png") == logs / "mine/val_images.png"
     assert where.file_of(run, "run.log") is None

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vit_lightning.arguments import shown
 from vit_lightning.files import expanded
-from vit_lightning.runs import LOG_FOLDER, Run, find_runs
+from vit_lightning.runs import LOG_FOLDER, Run, find_runs, read_status
 
 #: Folders at most that a listing shows.
 MOST = 500
@@ -109,8 +109,18 @@ class Place:
 
     def runs(self) -> list[Run]:
         """All runs, the latest first; a run's folder that is a link to outside is left out."""
+        return [run for run in find_runs(self.logs) if self.is_own(run.folder)]
+
+    def runs_named(self, names: Sequence[str]) -> dict[str, Run]:
+        """Those of `runs` with these names; no other is read."""
+        folders = [self.logs / name for name in names if Path(name).name == name]
+        folders = [folder for folder in folders if (folder / "status.json").is_file() and self.is_own(folder)]
+        return {folder.name: Run(folder, read_status(folder / "status.json")) for folder in folders}
+
+    def is_own(self, folder: Path) -> bool:
+        """Whether a run's folder is no link to outside."""
         own = Roots((Path(os.path.realpath(self.logs)), *self.roots.folders))
-        return [run for run in find_runs(self.logs) if not run.folder.is_symlink() or own.holds(run.folder)]
+        return not folder.is_symlink() or own.holds(folder)
 
     @property
     def readable(self) -> Roots:

@@ -44,7 +44,7 @@ def show(where: Place) -> None:
 @guarded
 def live(where: Place, chosen: Sequence[str]) -> None:
     """What changes while one looks; every second."""
-    found = {run.name: run for run in where.runs() if run.name in chosen}
+    found = where.runs_named(chosen)
     sights = [see(found[name], events_of(str(found[name].folder))) for name in chosen if name in found]
     for name in chosen:
         with st.container(border=True):
@@ -58,7 +58,7 @@ def live(where: Place, chosen: Sequence[str]) -> None:
 @guarded
 def records(where: Place, chosen: Sequence[str]) -> None:
     """Pictures and logs; less often, since wide pictures are made smaller each time."""
-    found = {run.name: run for run in where.runs() if run.name in chosen}
+    found = where.runs_named(chosen)
     for name in chosen:
         if name in found:
             show_record(where, found[name], several=len(chosen) > 1)
