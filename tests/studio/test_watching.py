@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vit_lightning.runs import Run, read_status
 from vit_lightning.studio import jobs
-from vit_lightning.studio.watching import POINTS, Events, last_points, see, steps_of
+from vit_lightning.studio.watching import POINTS, Steps, last_points, see, steps_of
 
 
 @pytest.fixture
@@ -64,15 +64,32 @@ def test_limits_and_accumulation_count(folder: Path, limit: str, steps: int) -> 
 
 
 def test_losses_of_batches_come_as_they_are_written_and_stay_bounded(tmp_path: Path) -> None:
-    writer, events = SummaryWriter(tmp_path), Events(tmp_path)
-    assert events.losses() == []
+    writer, steps = SummaryWriter(tmp_path), Steps(tmp_path)
+    assert steps.losses() == []
     writer.add_scalar("train/loss_step", 1.5, 10)
     writer.flush()
-    assert events.losses() == [(10, 1.5)]
+    assert steps.losses() == [(10, 1.5)]
     for step in range(3 * POINTS):
         writer.add_scalar("train/loss_step", float("nan") if step == 5 else 1.0, step)
     writer.close()
-    assert len(events.losses()) <= POINTS
+    assert len(steps.losses()) <= POINTS
+
+
+def test_learning_rates_are_read_on_thinned_out_and_begun_anew(folder: Path) -> None:
+    path, steps = folder / "learning_rate.csv", Steps(folder)
+    assert see(run_in(folder), steps).rates == [{"step": step, "lr": pytest.approx(0.1 * step)} for step in range(5)]
+    with path.open("a") as file:
+        file.write("5,0.75\n6,0.")  # torn
+    assert see(run_in(folder), steps).rates[-1] == {"step": 5.0, "lr": 0.75}
+    with path.open("a") as file:
+        file.write("5\n" + "".join(f"{step},1e-3\n" for step in range(7, 5 * POINTS)))
+    sight = see(run_in(folder), steps)
+    assert sight.step == 5 * POINTS
+    assert [row["step"] for row in sight.rates] == [8.0 * number for number in range(len(sight.rates))]
+    assert POINTS / 2 < len(sight.rates) <= POINTS
+    path.write_text("step,lr\n0,0.25\n")
+    sight = see(run_in(folder), steps)
+    assert (sight.step, sight.rates) == (1, [{"step": 0.0, "lr": 0.25}])
 
 
 def test_a_step_that_came_twice_counts_as_it_came_last() -> None:
@@ -92,7 +109,7 @@ def test_steps_are_on_the_disk_before_the_epoch_is_over(
     before = history.History.on_train_epoch_end
 
     def look(self: history.History, trainer: object, pl_module: object) -> None:
-        seen.append(see(Run(self.folder, {}), Events(self.folder)).step)
+        seen.append(see(Run(self.folder, {}), Steps(self.folder)).step)
         before(self, trainer, pl_module)  # type: ignore[arg-type]  # as Lightning calls it
 
     monkeypatch.setattr(history.History, "on_train_epoch_end", look)

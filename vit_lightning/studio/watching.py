@@ -1,8 +1,10 @@
 """What a run's files say while it trains: epochs, steps, how far it is. No torch in here."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,8 @@ class Sight:
         return max(0.0, seconds / done * (self.max_epochs - done - self.share_of_epoch))
 
 
-class Events:
-    """The losses of single batches, as TensorBoard's files have them; only what is new is read.
+class Steps:
+    """What a run's files say of single steps; only what is new is read, and no more than a curve needs is kept.
 
     Args:
         folder: The run's.
@@ -75,29 +77,59 @@ class Events:
     def __init__(self, folder: Path) -> None:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        self.reader: Any = EventAccumulator(str(folder), size_guidance=KEPT)
+        self.events: Any = EventAccumulator(str(folder), size_guidance=KEPT)
+        self.path = folder / "learning_rate.csv"
+        self.file = self.read = self.done = 0  # which file it is, bytes read of it, and steps that it has
+        self.kept: list[dict[str, float]] = []
+        self.every = 1  # of so many steps one is kept
 
     def losses(self) -> list[tuple[int, float]]:
-        """Step and loss, as far as they are written."""
+        """Step and loss of a batch, as far as TensorBoard's files have them."""
         try:
-            self.reader.Reload()
-            scalars = self.reader.Scalars("train/loss_step")
+            self.events.Reload()
+            scalars = self.events.Scalars("train/loss_step")
         except Exception:  # none yet, or a file that somebody else has written
             return []
         return [(int(each.step), float(each.value)) for each in scalars if math.isfinite(each.value)]
 
+    def rates(self) -> list[dict[str, float]]:
+        """Rows of `learning_rate.csv`, thinned out."""
+        with suppress(OSError, ValueError), self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self.file or found.st_size < self.read:  # a run that goes on writes it anew
+                self.file, self.read, self.done, self.kept, self.every = found.st_ino, 0, 0, [], 1
+            file.seek(self.read)
+            for line in file:
+                if not line.endswith(b"\n"):  # is being written
+                    break
+                self.read += len(line)
+                step, _, rate = line.decode().partition(",")
+                if step.isdigit():
+                    self.done = int(step) + 1
+                    if int(step) % self.every == 0:
+                        self.kept.append({"step": float(step), "lr": float(rate)})
+        while len(self.kept) > POINTS:
+            self.every *= 2
+            self.kept = [row for row in self.kept if row["step"] % self.every == 0]
+        return self.kept
 
-def see(run: Run, events: Events | None = None) -> Sight:
-    """Reads a run's files."""
-    rates = read_numbers(run.folder / "learning_rate.csv")
+
+def see(run: Run, steps: Steps | None = None) -> Sight:
+    """Reads a run's files.
+
+    Args:
+        run: With its status as it is now.
+        steps: What was read of its steps before.
+    """
+    steps = steps or Steps(run.folder)
     baselines = run.status.get("baselines") or {}
     found = {words: finite_in(baselines, name) for name, words in BASELINES.items()}
     return Sight(
         run=run,
         epochs=read_numbers(run.folder / "history.csv"),
-        rates=rates[:: len(rates) // POINTS + 1],
-        losses=events.losses() if events is not None else [],
-        step=int(rates[-1]["step"]) + 1 if rates else 0,
+        rates=steps.rates(),
+        losses=steps.losses(),
+        step=steps.done,
         steps_an_epoch=steps_of(run),
         baselines={name: score for name, score in found.items() if score is not None},
     )

@@ -11,7 +11,7 @@ from vit_lightning.runs import Run
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.views.shared import begin, command, guarded, page, show_job
-from vit_lightning.studio.watching import Events, Sight, last_points, pictures_of, see
+from vit_lightning.studio.watching import Sight, Steps, last_points, pictures_of, see
 
 #: Runs over one another at most.
 MOST = 6
@@ -45,7 +45,7 @@ def show(where: Place) -> None:
 def live(where: Place, chosen: Sequence[str]) -> None:
     """What changes while one looks; every second."""
     found = where.runs_named(chosen)
-    sights = [see(found[name], events_of(str(found[name].folder))) for name in chosen if name in found]
+    sights = [see(found[name], steps_of(str(found[name].folder))) for name in chosen if name in found]
     for name in chosen:
         with st.container(border=True):
             sight = next((each for each in sights if each.run.name == name), None)
@@ -65,11 +65,11 @@ def records(where: Place, chosen: Sequence[str]) -> None:
 
 
 @st.cache_resource(max_entries=MOST, show_spinner=False)
-def events_of(folder: str) -> Events:
-    """The reader of a run's events, which goes on where it was; of a few runs."""
+def steps_of(folder: str) -> Steps:
+    """The reader of a run's steps, which goes on where it was; of a few runs."""
     from pathlib import Path
 
-    return Events(Path(folder))
+    return Steps(Path(folder))
 
 
 def show_progress(where: Place, name: str, sight: Sight | None) -> None:
