@@ -138,10 +138,10 @@ def show_curves(sights: Sequence[Sight]) -> None:
     with left:
         beat = "; dotted what to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in lines.items())
         st.caption("accuracy by epoch, dashed on training images" + beat * bool(lines))
-        st.vega_lite_chart(spec=curves([row for row in epochs if row["score"] == "acc"], "epoch", lines), key="acc")
+        draw([row for row in epochs if row["score"] == "acc"], "epoch", "acc", lines)
     with right:
         st.caption("loss by epoch, dashed on training images")
-        st.vega_lite_chart(spec=curves([row for row in epochs if row["score"] == "loss"], "epoch"), key="loss")
+        draw([row for row in epochs if row["score"] == "loss"], "epoch", "loss")
     steps: list[dict[str, Any]] = [
         {"x": step, "y": loss, "run": sight.run.name, "part": "train"}
         for sight in sights
@@ -155,18 +155,21 @@ def show_curves(sights: Sequence[Sight]) -> None:
     ]
     with left:
         st.caption("loss of a batch by step")
-        st.vega_lite_chart(spec=curves(steps, "step"), key="steps")
+        draw(steps, "step", "steps")
     with right:
         st.caption("learning rate by step")
-        st.vega_lite_chart(spec=curves(rates, "step"), key="rates")
+        draw(rates, "step", "rates")
 
 
-def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Vega-Lite's description of curves of one kind: a colour a run, dashes for training where there is validation.
+def draw(rows: Sequence[dict[str, Any]], title: str, key: str, lines: Mapping[str, float] | None = None) -> None:
+    """Draws curves of one kind: a colour a run, dashes for training where there is validation.
+
+    The numbers go beside Vega-Lite's description and not into it: what stays the same is then not drawn anew.
 
     Args:
         rows: With x, y, run and part (`train` or `val`).
         title: Of the x axis.
+        key: The chart's own.
         lines: Values that are drawn across, by name.
     """
     encoding: dict[str, Any] = {
@@ -177,15 +180,11 @@ def curves(rows: Sequence[dict[str, Any]], title: str, lines: Mapping[str, float
     if any(row["part"] == "val" for row in rows):
         dashes = {"domain": ["val", "train"], "range": [[1, 0], [4, 3]]}
         encoding["strokeDash"] = {"field": "part", "type": "nominal", "scale": dashes, "legend": None}
-    line = {"type": "line", "point": len(rows) < 40}
-    layers: list[dict[str, Any]] = [{"data": {"values": list(rows)}, "mark": line, "encoding": encoding}]
-    if lines:
-        across = {"y": {"field": "y", "type": "quantitative"}}
+    layers: list[dict[str, Any]] = [{"mark": {"type": "line", "point": len(rows) < 40}, "encoding": encoding}]
+    for value in (lines or {}).values():
         mark = {"type": "rule", "strokeDash": [1, 3], "color": "#888888"}
-        layers.append(
-            {"data": {"values": [{"y": value} for value in lines.values()]}, "mark": mark, "encoding": across}
-        )
-    return {"layer": layers, "height": 240}
+        layers.append({"mark": mark, "encoding": {"y": {"datum": value}}})
+    st.vega_lite_chart(list(rows), {"layer": layers, "height": 240}, key=key)
 
 
 def show_record(where: Place, run: Run, *, several: bool) -> None:
