@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from vit_lightning.cli import main
-from vit_lightning.progress import NOISE, legible, log_to, set_up_logging, track
+from vit_lightning.progress import NOISE, SHOWN_BY, legible, log_to, set_up_logging, track
 
 log = logging.getLogger("vit_lightning.somewhere")
 
@@ -141,3 +141,16 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
     out = capsys.readouterr().out
     assert "3/3" in out
     assert "━" in out
+
+
+def test_progress_may_be_shown_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[tuple[str, float]] = []
+    before = SHOWN_BY.set(lambda text, share: shown.append((text, share)))
+    try:
+        with track("counting", total=4) as advance:
+            advance(1)
+            advance(5)
+    finally:
+        SHOWN_BY.reset(before)
+    assert shown == [("counting", 0.0), ("counting", 0.25), ("counting", 1.0)]
+    assert capsys.readouterr().out == ""

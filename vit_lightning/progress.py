@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -134,12 +135,27 @@ def log_to(path: Path) -> None:
         logger.addHandler(handler)
 
 
+#: What shows progress in the terminal's place, given the words and the share that is done: the studio's pages have one.
+SHOWN_BY: ContextVar[Callable[[str, float], object] | None] = ContextVar("SHOWN_BY", default=None)
+
+
 @contextmanager
 def track(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on the terminal; the caller is given a function to say how many units were done.
 
-    Where the output is no terminal, the description is printed once.
+    Where the output is no terminal, the description is printed once; where `SHOWN_BY` is set, that is told instead.
     """
+    show, done = SHOWN_BY.get(), 0
+    if show is not None:
+
+        def advance(units: int) -> None:
+            nonlocal done
+            done += units
+            show(description, min(1.0, done / total))
+
+        advance(0)
+        yield advance
+        return
     from rich import get_console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from vit_lightning.progress import SHOWN_BY
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
 from vit_lightning.studio.views.shared import (
@@ -60,8 +61,7 @@ def show(where: Place) -> None:
         check_paths(asked, where)
         if source == "folder":
             where.roots.check_tree(asked["data.root"])
-        with st.spinner("opening and comparing the pictures; new ones take a while"):
-            look_at(words)
+        look_at(words)
     if state.get("view-words") == words:
         show_view(where, words)
     else:
@@ -70,12 +70,17 @@ def show(where: Place) -> None:
 
 def look_at(words: list[str]) -> None:
     """Looks, and remembers what was seen for this session."""
-    from vit_lightning.studio.datasets import look
-
+    bar = st.progress(0.0, "opening and comparing the pictures; new ones take a while")
+    before = SHOWN_BY.set(lambda text, share: bar.progress(share, plain(text)))
     try:
+        from vit_lightning.studio.datasets import look  # imports torch
+
         st.session_state["view"], st.session_state["view-words"] = look(words), words
     except (ValueError, OSError) as error:
         mistake(error)
+    finally:
+        SHOWN_BY.reset(before)
+        bar.empty()
 
 
 def show_view(where: Place, words: list[str]) -> None:
