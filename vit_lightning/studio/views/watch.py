@@ -103,7 +103,7 @@ def show_progress(where: Place, name: str, sight: Sight | None) -> None:
             else:
                 jobs.stop_run(run)
     elif job is not None and job.active:
-        left.text(f"{job.state}: it goes on in its turn")
+        left.text("waiting: it goes on in its turn" if job.state == "waiting" else "the command is at work")
     else:
         if job is not None and job.state == "failed":
             st.error("The command failed; its last line:")
