@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,23 @@ def test_steps_are_on_the_disk_before_the_epoch_is_over(
     assert cli.main(["fit", f"--data.root={frames}", *words, "--run=one"]) == 0
     assert seen[0] > 1
     assert jobs.device_of_run(run_in(tmp_path / "lightning_logs/one")) == "cpu"
+
+
+def test_a_long_run_s_curves_are_drawn_anew_every_few_seconds_and_with_every_epoch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vit_lightning.studio.views import watch
+
+    monkeypatch.setattr(watch.st, "session_state", {})
+    begun = see(run_in(folder))
+    assert watch.settled([begun]) == [begun]
+    later = replace(begun, step=begun.step + 1)
+    assert watch.settled([later]) == [later]  # the first points come at once
+    long, longer = replace(begun, step=watch.FEW), replace(begun, step=watch.FEW + 9)
+    watch.st.session_state.clear()
+    assert watch.settled([long]) == [long]
+    assert watch.settled([longer]) == [long]
+    another = replace(longer, epochs=[*longer.epochs, {"epoch": 2.0}])
+    assert watch.settled([another]) == [another]
+    monkeypatch.setattr(watch, "PACE", -1.0)
+    assert watch.settled([longer]) == [longer]

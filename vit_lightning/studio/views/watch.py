@@ -1,5 +1,6 @@
 """Runs while they train: how far they are, their curves and pictures; stopping and going on."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from vit_lightning.studio.watching import Sight, Steps, last_points, pictures_of
 
 #: Runs over one another at most.
 MOST = 6
+
+#: Seconds between two drawings of curves by step, once they have so many.
+PACE, FEW = 5.0, 200
 
 #: Lines of a log that are shown.
 LINES = 200
@@ -51,7 +55,23 @@ def live(where: Place, chosen: Sequence[str]) -> None:
             sight = next((each for each in sights if each.run.name == name), None)
             show_progress(where, name, sight)
     if any(sight.epochs or sight.rates for sight in sights):
-        show_curves(sights)
+        show_curves(settled(sights))
+
+
+def settled(sights: Sequence[Sight]) -> Sequence[Sight]:
+    """What is drawn: as it is now where little is there yet, else as it was some seconds ago, to spare the browser."""
+    kept, now = st.session_state.get("drawn"), time.monotonic()
+    few = any(sight.step < FEW for sight in sights)
+    if kept is None or few or now - kept[0] > PACE or epochs_of(kept[1]) != epochs_of(sights):
+        kept = now, sights
+    st.session_state["drawn"] = kept
+    drawn: Sequence[Sight] = kept[1]
+    return drawn
+
+
+def epochs_of(sights: Sequence[Sight]) -> list[tuple[str, int]]:
+    """Names and epochs: a new one is drawn at once."""
+    return [(sight.run.name, len(sight.epochs)) for sight in sights]
 
 
 @st.fragment(run_every=5)
