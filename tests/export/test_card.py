@@ -42,8 +42,10 @@ def test_scores_stand_with_what_they_were_measured_on() -> None:
     assert first == ("Accuracy 0.750 on 1,200 test pictures, 95 % interval 0.700 to 0.800 over 30 blocks of 4 frames.")
     assert any("Validation accuracy 0.900" in each for each in others)
     assert any("stretches" in each for each in others)
-    leaks = {"near_duplicates": {"flagged": True, "sentence": "45% have one."}}
-    assert "The split leaks: 45% have one." in scores(FACTS | {"test": FACTS["test"] | leaks})
+    leaks = {"near_duplicates": {"flagged": True, "share": 0.45}}
+    assert "The split leaks: 45% of these have a near-duplicate in training, so it measures memory." in scores(
+        FACTS | {"test": FACTS["test"] | leaks}
+    )
     assert scores({}) == ["It was not tested on held-out pictures."]
 
 

@@ -4,10 +4,13 @@ import argparse
 import importlib.util
 import json
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import platformdirs
 
 from vit_lightning import __version__
 from vit_lightning.commands.line_parser import LineParser, whole
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Exports a run as a file that others can use, kept only if it says what `predict` says.
 onnx: pictures of any size in, probabilities out, for programs that have neither torch nor this project.
-safetensors: the weights under timm's names, with config.json and a model card; `predict --run` takes them, too."""
+safetensors: the weights under timm's names, with config.json and a model card; `predict --run` takes them, too.
+web: a folder for any file server: a page that labels pictures in the browser, which sends them nowhere."""
 
 #: Packages that each format needs, by the names that they are imported by.
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
+NEEDED["web"] = NEEDED["onnx"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     output = expanded(options.output) if options.output else (folder or Path()) / "export"
     check_folder(output, "what is exported", "give another with --output")
     log.info("exporting %s", words)
-    {"onnx": export_onnx, "safetensors": export_safetensors}[options.format](checkpoint, output, options)
+    deeds = {"onnx": export_onnx, "safetensors": export_safetensors, "web": export_web}
+    deeds[options.format](checkpoint, output, options)
     return 0
 
 
@@ -60,6 +66,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pictures", type=whole(0), default=200, help=text)
     text = "under which others may use the model, for the file's metadata; its pictures may have a say in that"
     parser.add_argument("--licence", default="not stated", help=text)
+    text = "web: onnxruntime-web as npm packs it; left out, it is fetched from npm's registry once"
+    parser.add_argument("--runtime", default=None, metavar="FILE", help=text)
     parser.add_argument("--trainer.default_root_dir", dest="root", default=".", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -72,25 +80,64 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
     """
     import onnxruntime
 
-    from vit_lightning.export.onnx import INPUT, write_onnx
     from vit_lightning.inference import load_classifier
 
     model = load_classifier(checkpoint)
     facts = describe(model, checkpoint, options.licence)
-    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / "model.onnx") as temporary:
-        write_onnx(model, temporary, metadata)
-        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-
-        def exported(pictures: Any) -> Any:  # noqa: ANN401  # onnxruntime has no types
-            return session.run(None, {INPUT: pictures})[0]
-
-        found = gate(model, exported, held_out(checkpoint, options.pictures))
+        found = write_checked_onnx(model, temporary, facts, held_out(checkpoint, options.pictures))
     size = (output / "model.onnx").stat().st_size
     versions = {"onnxruntime": onnxruntime.__version__, "created": now(), "checkpoint": str(checkpoint)}
     write_text(output / "parity.json", json.dumps(found.record() | versions, indent=2) + "\n")
     log.info("written to %s (%.1f MB), %d classes", output / "model.onnx", size / 1e6, len(model.class_names))
+
+
+def write_checked_onnx(
+    model: "ViTClassifier", path: Path, facts: Mapping[str, Any], pictures: Sequence[Path]
+) -> "Parity":
+    """Writes an ONNX file and holds it against the model.
+
+    Raises:
+        ValueError: It does not say what `predict` says.
+    """
+    import onnxruntime
+
+    from vit_lightning.export.onnx import INPUT, write_onnx
+
+    write_onnx(model, path, {name: told if isinstance(told, str) else json.dumps(told) for name, told in facts.items()})
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def exported(pictures: Any) -> Any:  # noqa: ANN401  # onnxruntime has no types
+        return session.run(None, {INPUT: pictures})[0]
+
+    return gate(model, exported, pictures)
+
+
+def export_web(checkpoint: Path, output: Path, options: argparse.Namespace) -> None:
+    """Writes the folder `web`, file by file once all of them are there.
+
+    Raises:
+        ValueError: onnxruntime-web cannot be had, or the model does not say what `predict` says.
+    """
+    from vit_lightning.export.runtime import find_runtime
+    from vit_lightning.export.web import write_page
+    from vit_lightning.inference import load_classifier
+
+    given = expanded(options.runtime) if options.runtime else None
+    runtime = find_runtime(Path(platformdirs.user_cache_dir("vit_lightning")), given)
+    model = load_classifier(checkpoint)
+    facts, folder = describe(model, checkpoint, options.licence), output / "web"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".web") as temporary:
+        made = Path(temporary)
+        found = write_checked_onnx(model, made / "model.onnx", facts, held_out(checkpoint, options.pictures))
+        write_page(made, facts, found, runtime)
+        files = sorted(made.iterdir(), key=lambda file: file.name == "model.json")  # which names the model, last
+        size = sum(file.stat().st_size for file in files)
+        for file in files:
+            file.replace(folder / file.name)
+    log.info("written to %s (%.1f MB); to look at it: python -m http.server -d %s", folder, size / 1e6, folder)
 
 
 def export_safetensors(checkpoint: Path, output: Path, options: argparse.Namespace) -> None:

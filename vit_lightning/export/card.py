@@ -77,7 +77,8 @@ def scores(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("split") in SPLITS:
         told.append(SPLITS[facts["split"]])
     if (test.get("near_duplicates") or {}).get("flagged"):
-        told.append(f"The split leaks: {test['near_duplicates'].get('sentence', '')}")
+        share = test["near_duplicates"].get("share", 0.0)
+        told.append(f"The split leaks: {share:.0%} of these have a near-duplicate in training, so it measures memory.")
     return told
 
 
