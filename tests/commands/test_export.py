@@ -167,6 +167,7 @@ def test_weights_of_another_kind_are_one_line(
     [
         (None, ["--run=nothing"], ["no run 'nothing'"]),
         (None, ["--format=pickle"], ["--format", "onnx"]),
+        (None, ["--format=web", "--runtime=data"], ["--runtime data does not exist", "npm pack onnxruntime-web@"]),
         (None, ["--pictures=-1"], ["--pictures is '-1'"]),
         (None, ["--output=data/tom_and_jerry/tom_and_jerry/tom/frame0.jpg"], ["frame0.jpg", "--output"]),
         ("missing", [], ["export needs onnx and onnxscript and onnxruntime: pip install 'vit-lightning[export]'"]),

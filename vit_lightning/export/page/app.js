@@ -66,8 +66,9 @@ function take(data) {
 function count() {
   if (document.documentElement.dataset.ready !== "yes") return;
   const waiting = cards.size;
-  const done = document.querySelectorAll(".answer[data-label]").length;
-  say(waiting ? `${waiting} to go …` : done ? `${done} ${done === 1 ? "picture" : "pictures"} labelled.` : "The model is ready.");
+  const [done, wrong] = ["label", "wrong"].map((what) => document.querySelectorAll(`.answer[data-${what}]`).length);
+  const labelled = `${done} ${done === 1 ? "picture" : "pictures"} labelled${wrong ? `, ${wrong} not read` : ""}.`;
+  say(waiting ? `${waiting} to go …` : done || wrong ? labelled : "The model is ready.");
 }
 
 function add(files) {
