@@ -145,7 +145,7 @@ def test_weights_of_another_kind_are_one_line(
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"PK\x03\x04 something else" if what == "no safetensors" else content[:1000])
     if what not in ("no safetensors", "half"):
-        tensors, arguments = load_file(weights / "model.safetensors"), load_classifier(weights).hparams
+        tensors, arguments = load_file(weights / "model.safetensors"), dict(load_classifier(weights).hparams)
         told = {"vit_lightning": json.dumps(arguments)}
         if what == "foreign":
             told, words = {"format": "pt"}, "`export --format safetensors` has not written it"

@@ -38,7 +38,7 @@ def registry(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         asked: list[str] = []
 
         class Answers(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+            def do_GET(self) -> None:  # the name that http.server calls
                 asked.append(self.path)
                 self.send_response(status)
                 self.end_headers()

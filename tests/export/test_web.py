@@ -90,8 +90,11 @@ def test_the_page_says_what_predict_says(web: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with opened_page(web) as page:
         data = page.evaluate_handle(
-            """files => { const data = new DataTransfer();
-            for (const [name, bytes] of files) data.items.add(new File([new Uint8Array(bytes)], name)); return data; }""",
+            """files => {
+                const data = new DataTransfer();
+                for (const [name, bytes] of files) data.items.add(new File([new Uint8Array(bytes)], name));
+                return data;
+            }""",
             [[path.name, list(path.read_bytes())] for path in (tmp_path / "turned.jpg", tmp_path / "text.jpg")],
         )
         page.dispatch_event("body", "drop", {"dataTransfer": data})

@@ -10,7 +10,9 @@ import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
-from timm.layers import HybridEmbed
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from timm.layers.hybrid_embed import HybridEmbed
 from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 from torch import nn
 
@@ -62,7 +64,7 @@ def test_timm_s_preprocessing_is_nearly_ours(tmp_path: Path, channels: int) -> N
     picture = Image.merge("RGB", (picture, picture.rotate(90), picture.rotate(180)))
     picture.save(tmp_path / "a.png")
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    transform = timm.data.create_transform(**timm.data.resolve_data_config(model=theirs))
+    transform = create_transform(**resolve_data_config(model=theirs))  # type: ignore[no-untyped-call]  # timm's own
     found = theirs(transform(picture if channels == 3 else picture.convert("L"))[None]).softmax(dim=-1)[0]
     ((_, expected),) = predict_paths(model, [tmp_path / "a.png"])
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
@@ -85,7 +87,7 @@ def test_of_a_convolutional_stem_the_names_are_those_of_timm_s_hybrid(tmp_path: 
         depth=2,
         num_heads=3,
         num_classes=3,
-        embed_layer=partial(HybridEmbed, backbone=backbone, feature_size=(4, 4), feature_ratio=8),  # type: ignore[arg-type]  # timm itself gives it so
+        embed_layer=partial(HybridEmbed, backbone=backbone, feature_size=(4, 4), feature_ratio=8),
     ).eval()
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         theirs.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, strict=True)  # noqa: SIM118  # no dict
