@@ -1,7 +1,8 @@
 """Whether the exported ONNX file, the web page and a server say of pictures what `predict` says.
 
-Each answers the same files: `predict` as on the command line; the ONNX file pictures that Pillow has decoded; the page
-in headless Chromium, which decodes by itself; with --url also a server that is running. Of every two it tells the
+Each answers the same files: `predict` as on the command line, which decodes large JPEGs at a reduced size; `whole`, the
+same model on pictures that Pillow has decoded in full; the ONNX file on these; the page in headless Chromium, which
+decodes by itself; with --url also a server that is running. Of every two it tells the
 largest difference of a probability and how many labels differ, and of how many of them the first one's likeliest class
 leads by more than 0.05. Where that is one or more, the exit status is 1.
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from vit_lightning.cli import main as command
 from vit_lightning.data.images import load_image
+from vit_lightning.export.parity import Classifier, as_predicted
 from vit_lightning.inference import find_images, load_classifier, predict_paths
 
 #: How far the likeliest class has to lead for its label to count.
@@ -58,7 +60,8 @@ def main() -> int:
             if command(["export", *run, "--format", "web", "--output", folder, "--pictures", "0"]):
                 return 2
         contenders: dict[str, Callable[[Sequence[Path]], list[Answer]]]
-        contenders = {"predict": partial(predicted, options.run), "onnx": partial(by_onnx, web / "model.onnx")}
+        contenders = {"predict": partial(predicted, options.run), "whole": partial(by_whole, options.run)}
+        contenders["onnx"] = partial(by_onnx, web / "model.onnx")
         if not options.without_page:
             contenders["page"] = partial(by_page, web)
         if options.url:
@@ -75,21 +78,28 @@ def predicted(run: str | None, paths: Sequence[Path]) -> list[Answer]:
     return [dict(zip(names, found[str(path)].tolist(), strict=True)) if str(path) in found else None for path in paths]
 
 
-def by_onnx(path: Path, paths: Sequence[Path]) -> list[Answer]:
+def by_whole(run: str | None, paths: Sequence[Path]) -> list[Answer]:
+    """What the run's model says of pictures as Pillow decodes them."""
+    model = load_classifier(run)
+    return [of_pixels(path, partial(as_predicted, model), model.class_names) for path in paths]
+
+
+def by_onnx(onnx: Path, paths: Sequence[Path]) -> list[Answer]:
     """What the ONNX file says of pictures as Pillow decodes them."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+    return [of_pixels(path, lambda images: session.run(None, {"images": images})[0], names) for path in paths]
 
-    def answer(picture: Path) -> Answer:
-        try:
-            pixels = np.array(load_image(picture))
-        except OSError:
-            return None
-        return dict(zip(names, session.run(None, {"images": pixels[None]})[0][0].tolist(), strict=True))
 
-    return [answer(picture) for picture in paths]
+def of_pixels(path: Path, classify: Classifier, names: Sequence[str]) -> Answer:
+    """What is said of one decoded picture."""
+    try:
+        pixels = np.array(load_image(path))
+    except OSError:
+        return None
+    return dict(zip(names, classify(pixels[None])[0].tolist(), strict=True))
 
 
 def by_page(web: Path, paths: Sequence[Path]) -> list[Answer]:

@@ -80,9 +80,10 @@ def test_the_page_says_what_predict_says(web: Path, tmp_path: Path) -> None:
     coarse.resize((3200, 2100), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg")
     paths = [tmp_path / name for name in ("plain.png", "turned.jpg", "grey.webp", "clear.png", "large.jpg")]
     model = load_classifier(tmp_path / "a.ckpt")
-    expected = [dict(zip(model.class_names, each.tolist(), strict=True)) for _, each in predict_paths(model, paths)]
+    told = [each.tolist() for _, each in predict_paths(model, paths)]
+    expected: list[dict[str, float]] = [dict(zip(model.class_names, each, strict=True)) for each in told]
     found = by_page(web, paths)
-    assert compare({"predict": expected, "page": found}, paths) == 0
+    assert compare({"predict": [*expected], "page": found}, paths) == 0
     for path, ours, theirs in zip(paths, expected, found, strict=True):
         assert theirs is not None
         assert theirs == pytest.approx(ours, abs=0.02 if path.name in ("large.jpg", "clear.png") else 1e-4), path
