@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-import logging
+import http.client
 import os
 import shutil
 import subprocess
@@ -31,8 +31,6 @@ SILENCE = 30.0
 
 #: Bytes that are fetched at a time.
 CHUNK = 1 << 18
-
-log = logging.getLogger(__name__)
 
 
 def find_runtime(cache_dir: Path, given: Path | None = None) -> Path:
@@ -91,7 +89,7 @@ def download(url: str, path: Path, advance: Callable[[int], None]) -> None:
             while done <= SIZE and (chunk := answer.read(CHUNK)):
                 done += file.write(chunk)
                 advance(len(chunk))
-    except (OSError, ValueError) as error:  # of urllib, ssl and http
+    except (OSError, ValueError, http.client.HTTPException) as error:  # of urllib, ssl and http
         raise ValueError(
             f"onnxruntime-web cannot be fetched from {urlsplit(url).hostname} ({told(error)}); {by_hand()}"
         ) from error
