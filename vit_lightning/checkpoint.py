@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vit_lightning.arguments import shown
 from vit_lightning.models.layers import FREE, patch_grid, resample_positions
 from vit_lightning.models.vit import VisionTransformer
-from vit_lightning.public_weights import read_public
+from vit_lightning.public_weights import read_exported, read_public
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,14 @@ log = logging.getLogger(__name__)
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint of this project holds, on the CPU; nothing in it is executed, and nothing unpacked.
 
+    Args:
+        path: The checkpoint, or a `.safetensors` file that `export` has written: without a training and data.
+
     Raises:
         ValueError: It is another kind of file, half of one, or one that would run code or fill the memory.
     """
+    if path.suffix == ".safetensors":
+        return check_content(path, exported_checkpoint(path))
     try:
         check_archive(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -34,6 +39,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no checkpoint of this project ({refusal(error)})") from error
     if missing:
         raise ValueError(f"{path} is no checkpoint of this project (without {', '.join(sorted(missing))})")
+    return check_content(path, checkpoint)
+
+
+def exported_checkpoint(path: Path) -> dict[str, Any]:
+    """What a file that `export` has written holds, as a checkpoint has it.
+
+    Raises:
+        ValueError: It is another kind of file.
+    """
+    weights, arguments = read_exported(path)
+    state = {f"net.{name}": tensor for name, tensor in weights.items()}
+    return {"state_dict": state, "hyper_parameters": arguments, "datamodule_hyper_parameters": {}}
+
+
+def check_content(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as it is, if its parts are what they have to be.
+
+    Raises:
+        ValueError: It says which is not.
+    """
     weights = checkpoint["state_dict"]
     if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
         raise ValueError(f"{path} is no checkpoint of this project (its state_dict holds more than tensors)")

@@ -4,11 +4,11 @@ import glob
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOL
     """Rebuilds a trained model from what its checkpoint holds; nothing needs to be said again.
 
     Args:
-        run: A run's name or folder, a `.ckpt` file, `best`, or None for the latest finished run.
+        run: A run's name or folder, a `.ckpt` file, `best`, or None for the latest finished run; or an exported
+            `.safetensors` file, or its folder.
         logs: The log folder.
 
     Returns:
@@ -41,7 +42,19 @@ def load_classifier(run: str | Path | None = None, *, logs: Path | str = LOG_FOL
         ValueError: It is no checkpoint of this project, or one that was changed.
     """
     path, _ = find_checkpoint(None if run is None else str(run), Path(logs))
-    checkpoint = read_checkpoint(path)
+    return rebuild(path, read_checkpoint(path))
+
+
+def rebuild(path: Path, checkpoint: Mapping[str, Any]) -> ViTClassifier:
+    """The model that a checkpoint holds, on the CPU, in evaluation mode.
+
+    Args:
+        path: Where it was read from, for messages.
+        checkpoint: From `read_checkpoint`.
+
+    Raises:
+        ValueError: It was changed, or is of another version.
+    """
     try:
         model = ViTClassifier(**checkpoint["hyper_parameters"])
     except (TypeError, ValueError) as error:  # of another version, or changed

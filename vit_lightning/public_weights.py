@@ -1,6 +1,7 @@
-"""Weights of plain ViTs as timm names them, in a `.safetensors` file, under this project's names."""
+"""Weights as timm names them, in a `.safetensors` file: public ones of plain ViTs, and those that we export."""
 
 import importlib.util
+import json
 import logging
 import math
 import re
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 NAMES = {
     "cls_token": "class_token",
     "pos_embed": "position_embedding",
+    "patch_embed.backbone": "patch_embedding.convolutions",  # of timm's HybridEmbed, which no plain ViT has
     "patch_embed.proj": "patch_embedding.projection",
     "attn.qkv": "attention.qkv",
     "attn.proj": "attention.out",
@@ -31,6 +33,9 @@ PLAIN = re.compile(
 #: Numbers of a token that an attention head has in every plain ViT that timm has weights of: the file does not say.
 HEAD_WIDTH = 64
 
+#: The metadata of a file that we have exported under which the arguments of its model stand.
+RECORD = "vit_lightning"
+
 
 def read_public(path: Path, heads: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights in a file, and the arguments of `VisionTransformer` that their shapes show.
@@ -46,7 +51,7 @@ def read_public(path: Path, heads: int | None = None) -> tuple[dict[str, Tensor]
     Raises:
         ValueError: The file cannot be read, or is of no plain ViT; or the package that reads it is missing.
     """
-    weights = read_tensors(path)
+    weights = {name: tensor.float() for name, tensor in read_tensors(path)[0].items()}
     blocks = [int(found[1]) for name in weights if (found := re.match(r"blocks\.(\d+)\.", name))]
     other = sorted(name for name in weights if not PLAIN.fullmatch(name))
     if other:
@@ -79,19 +84,36 @@ def read_public(path: Path, heads: int | None = None) -> tuple[dict[str, Tensor]
     return {our_name(name): tensor for name, tensor in weights.items()}, arguments
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors in a file, as 32-bit numbers.
+def read_exported(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The network's weights by our names in a file that `export` has written, and the arguments of its model.
+
+    Raises:
+        ValueError: The file cannot be read, or `export` has not written it; or the package that reads it is missing.
+    """
+    weights, told = read_tensors(path)
+    try:
+        arguments = json.loads(told[RECORD])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} does not say of which model its weights are: `export --format safetensors` has not written it; a "
+            "plain ViT's weights can start a training, with --model.init_from"
+        ) from error
+    return {our_name(name): tensor for name, tensor in weights.items()}, arguments
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors in a file, and its metadata.
 
     Raises:
         ValueError: The file cannot be read, or the package that reads it is missing.
     """
     if importlib.util.find_spec("safetensors") is None:
         raise ValueError(f"{path} needs safetensors: pip install 'vit-lightning[weights]', or -e '.[weights]'")
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as safetensors ({' '.join(str(error).split())})") from error
 
@@ -99,8 +121,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def our_name(name: str) -> str:
     """This project's name of one of timm's weights."""
     for theirs, ours in NAMES.items():
-        name = re.sub(rf"(^|\.){re.escape(theirs)}(?=\.|$)", rf"\g<1>{ours}", name)
+        name = renamed(name, theirs, ours)
     return name
+
+
+def timm_name(name: str) -> str:
+    """The name that timm has for one of the network's weights."""
+    for theirs, ours in NAMES.items():
+        name = renamed(name, ours, theirs)
+    return name
+
+
+def renamed(name: str, part: str, other: str) -> str:
+    """A weight's name with another name for one part of the network."""
+    return re.sub(rf"(^|\.){re.escape(part)}(?=\.|$)", rf"\g<1>{other}", name)
 
 
 def is_square(number: int) -> bool:

@@ -20,6 +20,9 @@ from vit_lightning.files import expanded, write_text
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
 
+#: The weights that `export` leaves in a folder, and how files of weights end.
+EXPORTED, WEIGHTS = "model.safetensors", (".ckpt", ".safetensors")
+
 #: Share of held-out images with a near-duplicate in training above which a split is said to leak.
 LEAK = 0.05
 
@@ -271,7 +274,8 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
     """The checkpoint that `--run` means.
 
     Args:
-        run: A run's name, its folder, a `.ckpt` file, `best`, or None for the latest finished run.
+        run: A run's name, its folder, a `.ckpt` file, `best`, or None for the latest finished run; or what `export` has
+            made of one: a `.safetensors` file, or its folder.
         logs: The log folder.
 
     Returns:
@@ -298,10 +302,12 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
         path = chosen.checkpoint()
         return path, f"{chosen.name} ({why}), {path.name}"
     path = expanded(run)
-    if path.suffix == ".ckpt":
+    if path.suffix in WEIGHTS:
         if path.is_file():
             return path, str(path)
         raise FileNotFoundError(f"the checkpoint {path} does not exist")
+    if (path / EXPORTED).is_file() and not (logs / run / "status.json").is_file():
+        return path / EXPORTED, str(path / EXPORTED)
     named = find_run(run, logs)
     path = named.checkpoint()
     return path, f"{named.name}, {path.name}"
@@ -366,7 +372,7 @@ def plain_name(name: str) -> str:
         ValueError: It is none, leads elsewhere, means something else, or would garble a terminal.
     """
     plain = Path(name).name == name and "\\" not in name and name.isprintable() and len(name.encode()) <= 200
-    if not plain or name in ("", "best") or name.startswith(".") or name.endswith(".ckpt"):
+    if not plain or name in ("", "best") or name.startswith(".") or name.endswith(WEIGHTS):
         raise ValueError(f"--run {shown(name)} cannot be a run's name; give a plain name such as deeper-8")
     return name
 

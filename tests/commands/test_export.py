@@ -1,5 +1,6 @@
 """`export` from a run to a file that onnxruntime reads without this project."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from vit_lightning.cli import main
 from vit_lightning.inference import load_classifier, predict_paths
@@ -95,11 +97,77 @@ def test_a_file_that_says_something_else_is_not_kept(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def weights(home: Path) -> Path:
+    """The folder of the run's exported weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        assert main(["export", "--format=safetensors", "--output=weights", "--pictures=5"]) == 0
+    return home / "weights"
+
+
+def test_weights_are_read_back_by_predict(weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert sorted(path.name for path in weights.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert (weights / "model.safetensors").read_bytes()[8:9] == b"{"  # a header in JSON: no pickle
+    picture = "data/tom_and_jerry/tom_and_jerry/tom"
+    told = []
+    for run in ("first", "weights", "weights/model.safetensors"):
+        assert main(["predict", f"--run={run}", "--images", picture, "--output=told.csv"]) == 0
+        told.append(Path("told.csv").read_text())
+    assert told[0].count("\n") > 10
+    assert told[1] == told[2] == told[0]
+    assert main(["test", "--run=weights", "--data.root=data", "--data.split=lightning_logs/first/split.csv"]) == 0
+
+
+def test_other_weights_than_the_checkpoint_s_are_not_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vit_lightning.export.weights import write_weights
+
+    def rounded(model: Any, path: Path) -> None:
+        write_weights(copy.deepcopy(model).bfloat16(), path)
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("vit_lightning.export.weights.write_weights", rounded)
+    capsys.readouterr()
+    assert main(["export", "--format=safetensors", f"--output={tmp_path}", "--pictures=0"]) == 2
+    assert "does not say what predict says" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["no safetensors", "half", "foreign", "another network", "changed", "nested"])
+def test_weights_of_another_kind_are_one_line(
+    weights: Path, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content, words = (weights / "model.safetensors").read_bytes(), "cannot be read as safetensors"
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"PK\x03\x04 something else" if what == "no safetensors" else content[:1000])
+    if what not in ("no safetensors", "half"):
+        tensors, arguments = load_file(weights / "model.safetensors"), dict(load_classifier(weights).hparams)
+        told = {"vit_lightning": json.dumps(arguments)}
+        if what == "foreign":
+            told, words = {"format": "pt"}, "`export --format safetensors` has not written it"
+        elif what == "another network":
+            told, words = {"vit_lightning": json.dumps(arguments | {"depth": 2})}, "do not fit the network"
+        elif what == "changed":
+            told, words = {"vit_lightning": json.dumps(arguments | {"dim": "wide"})}, "dim is 'wide'"
+        else:
+            told, words = {"vit_lightning": "[" * 100_000}, "`export --format safetensors` has not written it"
+        save_file(tensors, path, metadata=told)
+    capsys.readouterr()
+    assert main(["predict", f"--run={path}", "--images", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "words"),
     [
         (None, ["--run=nothing"], ["no run 'nothing'"]),
         (None, ["--format=pickle"], ["--format", "onnx"]),
+        (None, ["--format=web", "--runtime=data"], ["--runtime data does not exist", "npm pack onnxruntime-web@"]),
         (None, ["--pictures=-1"], ["--pictures is '-1'"]),
         (None, ["--output=data/tom_and_jerry/tom_and_jerry/tom/frame0.jpg"], ["frame0.jpg", "--output"]),
         ("missing", [], ["export needs onnx and onnxscript and onnxruntime: pip install 'vit-lightning[export]'"]),

@@ -81,15 +81,18 @@ def probabilities(model: ViTClassifier, images: Tensor) -> Floats:
     return found
 
 
-def hold_against(model: ViTClassifier, exported: Classifier, paths: Iterable[Path]) -> Parity:
+def hold_against(
+    model: ViTClassifier, exported: Classifier, paths: Iterable[Path], tolerance: float = TOLERANCE
+) -> Parity:
     """Compares an exported classifier with `predict` on pictures from files and on made-up ones of many sizes.
 
     Args:
         model: From `load_classifier`.
         exported: What was made of it.
         paths: Files; one that cannot be read is passed over.
+        tolerance: By how much a probability may differ.
     """
-    found = Parity()
+    found = Parity(tolerance)
     _, height, width = model.net.image_shape
     for name, pictures in made_up((height, width)):
         for ours, theirs in zip(as_predicted(model, pictures), exported(pictures), strict=True):
