@@ -15,7 +15,7 @@ from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint, now, read_json, read_status, run_of
 
 if TYPE_CHECKING:
-    from vit_lightning.export.parity import Classifier, Parity
+    from vit_lightning.export.parity import Classifier, Floats, Parity
     from vit_lightning.module import ViTClassifier
 
 DESCRIPTION = """Exports a run as a file that others can use without this project.
@@ -70,7 +70,7 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
     """
     import onnxruntime
 
-    from vit_lightning.export.onnx import INPUT, write_onnx
+    from vit_lightning.export.onnx import INPUT, add_metadata, write_onnx
     from vit_lightning.inference import load_classifier
 
     model = load_classifier(checkpoint)
@@ -84,6 +84,8 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
             return session.run(None, {INPUT: pictures})[0]
 
         found = gate(model, exported, held_out(checkpoint, options.pictures))
+        if found.answers:  # what `serve` holds the answers of later pictures against
+            add_metadata(temporary, {"reference": json.dumps(reference(found.answers))})
     size = (output / "model.onnx").stat().st_size
     versions = {"onnxruntime": onnxruntime.__version__, "created": now(), "checkpoint": str(checkpoint)}
     write_text(output / "parity.json", json.dumps(found.record() | versions, indent=2) + "\n")
@@ -113,6 +115,14 @@ def gate(model: "ViTClassifier", exported: "Classifier", paths: Sequence[Path]) 
             *(found.reduced["largest"], found.reduced["pictures"], found.reduced["other_labels"]),
         )
     return found
+
+
+def reference(answers: "Sequence[Floats]") -> dict[str, Any]:
+    """The exported model's own answers on held-out pictures: how many, each class's share of them, mean confidence."""
+    classes = len(answers[0])
+    shares = [sum(int(answer.argmax()) == index for answer in answers) / len(answers) for index in range(classes)]
+    confidence = sum(float(answer.max()) for answer in answers) / len(answers)
+    return {"pictures": len(answers), "shares": shares, "confidence": confidence}
 
 
 def held_out(checkpoint: Path, most: int) -> list[Path]:
