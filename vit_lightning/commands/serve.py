@@ -139,8 +139,10 @@ def exported(run: str | None, root: str) -> Path:
         ValueError: It has no folder, or could not be exported.
     """
     logs = Path(root) / LOG_FOLDER
-    named = run is not None and run != "best"  # then no checkpoint has to be left
-    folder = find_run(str(run), logs).folder if named else run_of(find_checkpoint(run, logs)[0])
+    if run is None or run == "best" or run.endswith(".ckpt"):
+        folder = run_of(find_checkpoint(run, logs)[0])
+    else:
+        folder = find_run(run, logs).folder  # no checkpoint has to be left
     if folder is None:
         raise ValueError(f"{run} lies in no run's folder; export it, and give the file with --model")
     path = folder / "export" / "model.onnx"

@@ -186,6 +186,7 @@ def application(service: Service, *, token: str = "", hosts: tuple[str, ...] = (
         version=__version__,
         docs_url=None,  # which would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=service.running,
         telemetry={"tracing": False, "metrics": False},
     )

@@ -49,6 +49,13 @@ class TimedProtocol(H11Protocol):
             self.transport.abort()
         self.wait()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP, and has whoever still waits for the rest of it wait no more."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        super().send_400_response(msg)
+
     @property
     def idle(self) -> bool:
         """Whether no request is being answered."""
