@@ -4,15 +4,17 @@
 
 Wrong methods, paths and headers, no HTTP at all, broken chunks and forms, bombs, damaged pictures, tricks in names,
 slow senders and clients that leave, sixteen at once, each drawn from a seed of its own. Among them are good pictures,
-which have to be answered as ever. Failures are: a status of 500, an answer that is no JSON line, a connection that neither
-is answered nor ends, a good picture with another answer, a trace or anything unexpected in the server's log, more memory
-than `--memory` MB at the peak (Linux), a server that does not end on SIGTERM. Then the exit status is 1.
+which have to be answered as ever. Failures are: a status of 500, an answer that is no JSON line, a connection that
+neither is answered nor ends, a good picture with another answer, a trace or anything unexpected in the server's log,
+more memory than `--memory` MB at the peak (Linux), a server that does not end on SIGTERM. Then the exit status is 1.
 """
 
 import argparse
 import asyncio
+import functools
 import io
 import json
+import math
 import os
 import random
 import re
@@ -91,6 +93,12 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+@functools.cache
+def zeros(count: int) -> bytes:
+    """So many zeros, packed."""
+    return zlib.compress(bytes(count), 1)
+
+
 def bomb(rng: random.Random) -> bytes:
     """A picture that is larger than it looks."""
     width, height = rng.choice([(60_000, 60_000), (8_000, 8_000), (2**31 - 1, 1), (1, 10**6), (19_999, 1_200), (0, 0)])
@@ -110,10 +118,9 @@ def bomb(rng: random.Random) -> bytes:
         b"IHDR", struct.pack(">IIBBBBB", width, height, rng.choice([1, 8, 16]), rng.choice([0, 2, 6]), 0, 0, 0)
     )
     if pick == 2:  # text that unpacks to 100 MB
-        head += chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(100_000_000), 1))
-    rows = (
-        zlib.compress(bytes(min(30_000_000, (6 * width + 1) * height)), 1) if pick == 3 else zlib.compress(bytes(999))
-    )
+        head += chunk(b"zTXt", b"k\0\0" + zeros(100_000_000))
+    full = 10 ** round(math.log10(min(30_000_000, (6 * width + 1) * height + 1)))
+    rows = zeros(full if pick == 3 else 1000)
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -148,6 +155,7 @@ def bodies(rng: random.Random) -> Attack:
 def forms(rng: random.Random) -> Attack:
     """A form that is none, or holds what it should not."""
     boundary = rng.choice(["x", "-" * 70, "y" * 3000, "", "a b", "\u00e9", "x\x00"])
+    contents = [picture(rng), damaged(rng, picture(rng)), b"", b"\r\n--x\r\n"]
     files = []
     for _ in range(rng.choice([1, 2, 40, 300])):
         name = rng.choice(NAMES)
@@ -162,8 +170,9 @@ def forms(rng: random.Random) -> Attack:
                 "",
             ]
         )
-        content = rng.choice([picture(rng), damaged(rng, picture(rng)), b"", b"\r\n--x\r\n"])
-        files.append(f"--{boundary}\r\n{head}\r\n\r\n".encode() + content + rng.choice([b"\r\n", b"", b"\n"]))
+        files.append(
+            f"--{boundary}\r\n{head}\r\n\r\n".encode() + rng.choice(contents) + rng.choice([b"\r\n", b"", b"\n"])
+        )
     body = b"".join(files) + rng.choice([f"--{boundary}--\r\n".encode(), b"", b"--", f"--{boundary}".encode()])
     body = damaged(rng, body) if rng.random() < 0.3 else body
     kind = rng.choice(["multipart/form-data", "multipart/form-data", "multipart/mixed", "MULTIPART/FORM-DATA"])
