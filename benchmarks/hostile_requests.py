@@ -427,7 +427,8 @@ async def send_all(port: int, count: int, seed: int) -> tuple[Counter[str], list
             except TimeoutError:
                 failures.append(f"{kind} seed {number}: neither an answer nor an end within {THROUGH:g} s")
                 continue
-            outcome, trouble = judge(answer)
+            first = attack.pieces[0]
+            outcome, trouble = judge(answer, bare=isinstance(first, bytes) and first.startswith(b"HEAD "))
             if attack.good and outcome == "200" and body_of(answer) != right[bytes(attack.pieces[0])]:  # type: ignore[arg-type]  # no pause
                 trouble = "another answer than before"
             if attack.good and outcome not in ("200", "429"):
@@ -482,8 +483,8 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-def judge(answer: bytes) -> tuple[str, str]:
-    """The status of an answer, `closed` without one, and what is wrong with it."""
+def judge(answer: bytes, *, bare: bool = False) -> tuple[str, str]:
+    """The status of an answer, `closed` without one, and what is wrong with it; a bare one is to have no body."""
     if not answer:
         return "closed", ""
     found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
@@ -491,19 +492,18 @@ def judge(answer: bytes) -> tuple[str, str]:
         return "strange", f"no HTTP: {answer[:100]!a}"
     status, body = int(found[1]), body_of(answer)
     if status == 100:
-        return judge(body)
+        return judge(body, bare=bare)
     if status not in STATUSES:
         return str(status), f"status {status}: {body[:200]!a}"
     if b"Traceback" in answer or b'File "' in body:
         return str(status), f"a trace: {body[:200]!a}"
-    if status >= 400 and b"application/json" in answer:
+    if status >= 400 and b"application/json" in answer and not bare:
         try:
             told, _ = json.JSONDecoder().raw_decode(body.decode())
             if "\n" in told["error"] or not told["error"].isprintable():
                 return str(status), f"no line: {body[:200]!a}"
         except (ValueError, KeyError):
-            if not answer.startswith(b"HTTP/1.1 405"):  # of HEAD
-                return str(status), f"no JSON: {body[:200]!a}"
+            return str(status), f"no JSON: {body[:200]!a}"
     return str(status), ""
 
 
