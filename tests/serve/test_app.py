@@ -203,7 +203,8 @@ class Gated:
     """Has a model wait until it is let go."""
 
     def __init__(self, client: Any) -> None:
-        self.go, self.begun, self.sizes = threading.Event(), threading.Event(), []
+        self.go, self.begun = threading.Event(), threading.Event()
+        self.sizes: list[tuple[int, ...]] = []
         model = client.service.model.current
         run = model.run
 

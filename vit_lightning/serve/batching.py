@@ -46,10 +46,10 @@ class Together:
 
 
 class Batcher:
-    """A bounded queue, and threads that each take their share of it.
+    """A bounded queue, and threads that take from it.
 
-    A thread that is free takes what waits, at most `most` pictures and no more than its share, decodes them and has
-    those of one size answered in one call. Nobody waits for a batch to fill: while one is answered the next gathers.
+    A thread that is free takes what waits, at most `most` pictures, decodes them and has those of one size answered in
+    one call. Nobody waits for a batch to fill: while one is answered the next gathers.
 
     Args:
         limits: Of a picture.
@@ -106,12 +106,11 @@ class Batcher:
             self.answer([each for each in batch if each.until > now and not each.answer.cancelled()])
 
     def take(self) -> list[Waiting]:
-        """This thread's share of what waits, as soon as anything does; nothing when it is to end."""
+        """What waits, as soon as anything does; nothing when it is to end."""
         with self.changed:
             while not self.waiting and not self.ended:
                 self.changed.wait()
-            share = -(-len(self.waiting) // len(self.threads))
-            return [self.waiting.popleft() for _ in range(min(share, self.most))]
+            return [self.waiting.popleft() for _ in range(min(len(self.waiting), self.most))]
 
     def answer(self, batch: Iterable[Waiting]) -> None:
         """Decodes and answers; large pictures one by one."""
