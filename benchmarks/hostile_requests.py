@@ -260,9 +260,8 @@ def nonsense(rng: random.Random) -> Attack:
         b"SSH-2.0-x\r\n",
     ]
     known += [b"POST /predict HTTP/1.1\r\n\r\n", b"A" * 200_000, b"POST /predict HTTP/1.0\r\n\r\nxyz", b""]
-    return Attack(
-        [rng.choice(known), *([0.1, rng.randbytes(50)] if rng.random() < 0.3 else [])], leaves=rng.random() < 0.3
-    )
+    more: Pieces = [0.1, rng.randbytes(50)] if rng.random() < 0.3 else []
+    return Attack([rng.choice(known), *more], leaves=rng.random() < 0.3)
 
 
 def chunks(rng: random.Random) -> Attack:
