@@ -15,7 +15,7 @@ LAYERS = (
     ("cli",),
     ("studio",),
     ("commands",),
-    ("sweep", "export"),
+    ("sweep", "export", "serve"),
     ("check",),
     ("callbacks",),
     ("inference",),

@@ -18,6 +18,7 @@ COMMANDS = {
     "folds": "every fold and seed, one report over every image: --config ...",
     "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
     "export": "a run as a file for others: --format onnx",
+    "serve": "an exported run behind HTTP, without torch: --run RUN",
     "studio": "all of this in the browser, on this machine",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"there is no command {command!r}; {instead}")
         module = importlib.import_module(
             f"vit_lightning.commands.{command}"
-        )  # torch, unless it is `runs`, `folds`, `sweep` or `studio`
+        )  # torch, unless it is `runs`, `folds`, `sweep`, `serve` or `studio`
         status: int = module.main(words[1:])
         return status
     except KeyboardInterrupt:

@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vit_lightning.cli import main
+from vit_lightning.commands.export import held_out
+from vit_lightning.data.images import load_image
 from vit_lightning.inference import load_classifier, predict_paths
 
 FIT = ["--model.image_size=[16,24]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
@@ -68,6 +70,16 @@ def test_it_says_what_it_is_and_how_good(session: Any) -> None:
     assert json.loads(told["test"])["accuracy"] == metrics["accuracy"]
     assert json.loads(told["test"])["intervals"] == metrics["intervals"]
     assert (told["run"], told["data_id"], told["licence"]) == ("first", status["data"]["id"], "CC BY 4.0")
+
+
+def test_it_holds_what_its_answers_on_held_out_pictures_were(session: Any) -> None:
+    told = json.loads(session.get_modelmeta().custom_metadata_map["reference"])
+    paths = held_out(Path("lightning_logs/first/checkpoints/best.ckpt"), 5)
+    rows = [session.run(None, {"images": np.array(load_image(path))[None]})[0][0] for path in paths]
+    counts = np.bincount([row.argmax() for row in rows], minlength=4)
+    assert told["pictures"] == len(rows) == 5
+    assert told["shares"] == pytest.approx(counts / 5)
+    assert told["confidence"] == pytest.approx(np.mean([row.max() for row in rows]), abs=1e-6)
 
 
 def test_the_gate_s_figures_are_kept(home: Path) -> None:
@@ -193,8 +205,6 @@ def test_mistakes_are_one_line(
 def test_without_the_pictures_made_up_ones_are_compared(
     home: Path, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]]
 ) -> None:
-    from vit_lightning.commands.export import held_out
-
     monkeypatch.chdir(home)
     checkpoint = Path("lightning_logs/first/checkpoints/best.ckpt")
     found = held_out(checkpoint, 5)

@@ -5,9 +5,14 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from vit_lightning.data.transforms import normalise
-from vit_lightning.export.network import PictureClassifier, rounded_shift, weights_of_bytes
+from vit_lightning.export.network import PictureClassifier, halves, rounded_shift, weights_of_bytes
 from vit_lightning.export.onnx import resizes_in_integers
 from vit_lightning.models.vit import VisionTransformer
+
+
+def resized(rows: torch.Tensor, new_size: int) -> torch.Tensor:
+    weights, shift = weights_of_bytes(rows.shape[-1], new_size)
+    return rounded_shift(*(rows.float() @ half.T for half in halves(weights)), shift).to(torch.uint8)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 31, 64, 100, 427])
@@ -16,15 +21,23 @@ def test_a_row_is_resized_as_torch_resizes_bytes(size: int, new_size: int) -> No
     if not resizes_in_integers():
         pytest.skip("torchvision resizes bytes in fractions on this processor")
     row = torch.randint(0, 256, (3, 1, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
-    weights, shift = weights_of_bytes(size, new_size)
-    found = rounded_shift(row.float() @ weights.T, shift)
-    assert torch.equal(found.to(torch.uint8), functional.resize(row, [1, new_size], antialias=True))
+    assert torch.equal(resized(row, new_size), functional.resize(row, [1, new_size], antialias=True))
+
+
+@pytest.mark.parametrize(("size", "new_size"), [(640, 112), (427, 192), (2000, 96)])
+def test_no_sum_is_rounded(size: int, new_size: int) -> None:
+    if not resizes_in_integers():
+        pytest.skip("torchvision resizes bytes in fractions on this processor")
+    rows = torch.randint(0, 256, (3, 2000, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
+    assert torch.equal(resized(rows, new_size), functional.resize(rows, [2000, new_size], antialias=True))
 
 
 def test_a_row_of_one_colour_keeps_it() -> None:
     weights, shift = weights_of_bytes(1000, 7)
     assert weights.max() < 2**15
-    assert torch.equal(rounded_shift(torch.full((1, 1000), 200.0) @ weights.T, shift), torch.full((1, 7), 200.0))
+    assert shift >= 512
+    row = torch.full((1, 1000), 200, dtype=torch.uint8)
+    assert torch.equal(resized(row, 7), torch.full((1, 7), 200, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])

@@ -19,7 +19,7 @@ from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import EXPORTED, LOG_FOLDER, find_checkpoint, now, read_json, read_status, run_of
 
 if TYPE_CHECKING:
-    from vit_lightning.export.parity import Classifier, Parity
+    from vit_lightning.export.parity import Classifier, Floats, Parity
     from vit_lightning.module import ViTClassifier
 
 DESCRIPTION = """Exports a run as a file that others can use, kept only if it says what `predict` says.
@@ -103,7 +103,7 @@ def write_checked_onnx(
     """
     import onnxruntime
 
-    from vit_lightning.export.onnx import INPUT, write_onnx
+    from vit_lightning.export.onnx import INPUT, add_metadata, write_onnx
 
     write_onnx(model, path, {name: told if isinstance(told, str) else json.dumps(told) for name, told in facts.items()})
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -111,7 +111,10 @@ def write_checked_onnx(
     def exported(pictures: Any) -> Any:  # noqa: ANN401  # onnxruntime has no types
         return session.run(None, {INPUT: pictures})[0]
 
-    return gate(model, exported, pictures)
+    found = gate(model, exported, pictures)
+    if found.answers:  # what `serve` holds the answers of later pictures against
+        add_metadata(path, {"reference": json.dumps(reference(found.answers))})
+    return found
 
 
 def export_web(checkpoint: Path, output: Path, options: argparse.Namespace) -> None:
@@ -193,6 +196,14 @@ def gate(
             *(found.reduced["largest"], found.reduced["pictures"], found.reduced["other_labels"]),
         )
     return found
+
+
+def reference(answers: "Sequence[Floats]") -> dict[str, Any]:
+    """The exported model's own answers on held-out pictures: how many, each class's share of them, mean confidence."""
+    classes = len(answers[0])
+    shares = [sum(int(answer.argmax()) == index for answer in answers) / len(answers) for index in range(classes)]
+    confidence = sum(float(answer.max()) for answer in answers) / len(answers)
+    return {"pictures": len(answers), "shares": shares, "confidence": confidence}
 
 
 def held_out(checkpoint: Path, most: int) -> list[Path]:

@@ -4,9 +4,9 @@ import errno
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -86,8 +86,8 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size if turned else (image.height, image.width)
 
 
-def opened(path: Path | str, read: Callable[[Image.Image], Read]) -> Read:
-    """What `read` makes of an opened picture.
+def opened(path: Path | str | BinaryIO, read: Callable[[Image.Image], Read]) -> Read:
+    """What `read` makes of an opened picture, from a file or a stream of its bytes.
 
     Raises:
         OSError: It is no readable picture. With an `errno` it comes from the system, otherwise from the content.
@@ -142,13 +142,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def explain(path: Path | str, error: Exception) -> str:
+def explain(path: Path | str | BinaryIO, error: Exception) -> str:
     """Why a file could not be decoded, in a few words."""
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "it is damaged"
     if not isinstance(error, UnidentifiedImageError):
         return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    with Path(path).open("rb") as file:
+    with Path(path).open("rb") if isinstance(path, Path | str) else nullcontext(path) as file:
+        file.seek(0)
         head = file.read(12)
     if not head:
         return "the file is empty"

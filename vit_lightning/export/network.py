@@ -31,8 +31,8 @@ class PictureClassifier(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
         if self.integers:
             across, down = weights_of_bytes(pixels.shape[3], width), weights_of_bytes(pixels.shape[2], height)
-            pixels = rounded_shift(pixels @ across[0].T, across[1])  # B 3 h W
-            pixels = rounded_shift(down[0] @ pixels, down[1])  # B 3 H W
+            pixels = rounded_shift(*(pixels @ half.T for half in halves(across[0])), across[1])  # B 3 h W
+            pixels = rounded_shift(*(half @ pixels for half in halves(down[0])), down[1])  # B 3 H W
         else:
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
         embeddings = self.net.pooled(self.net.encode(normalise(pixels.permute(0, 2, 3, 1), channels)))
@@ -67,6 +67,20 @@ def weights_of_bytes(size: int, new_size: int) -> tuple[Tensor, Tensor]:
     return (weights * shift + 0.5).floor().float(), shift.float()
 
 
-def rounded_shift(sums: Tensor, shift: Tensor) -> Tensor:
-    """Sums over weights as bytes again."""
-    return (sums / shift + 0.5).floor().clamp(0, 255)
+def halves(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers below 2^15 as `high` and `low` of 256 `high` + `low`.
+
+    Sums of bytes over the weights themselves pass 2^24, above which float32 has no more every whole number; those over
+    either half do not.
+    """
+    high = (weights / 256).floor()
+    return high, weights - 256 * high
+
+
+def rounded_shift(high: Tensor, low: Tensor, shift: Tensor) -> Tensor:
+    """Sums over weights, in two halves, as bytes again: `floor((256 high + low) / shift + 1/2)`.
+
+    What `low` leaves below 256 cannot change the result, since `shift` is a power of two and at least 512.
+    """
+    whole = high + (low / 256).floor()
+    return ((whole + shift / 512) / (shift / 256)).floor().clamp(0, 255)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import torch
 
 from vit_lightning.export.network import PictureClassifier
@@ -58,3 +59,11 @@ def write_onnx(model: ViTClassifier, path: Path, metadata: Mapping[str, str]) ->
     assert program is not None, "dynamo gives a program"
     program.model.metadata_props.update(metadata)
     program.save(path)
+
+
+def add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Adds what is told to an ONNX file, in place."""
+    program = onnx.load(path)
+    known = {each.key: each.value for each in program.metadata_props}
+    onnx.helper.set_model_props(program, known | dict(metadata))
+    onnx.save(program, path)

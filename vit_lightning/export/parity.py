@@ -46,6 +46,8 @@ class Parity:
     failed: str = ""
     #: What the smaller decoding of large JPEGs adds, which is `predict`'s own: the largest difference and other labels.
     reduced: dict[str, float] = field(default_factory=dict)
+    #: What was exported says of each picture from a file: probabilities (K,).
+    answers: list[Floats] = field(default_factory=list)
 
     def add(self, name: str, ours: Floats, theirs: Floats) -> None:
         """Compares the probabilities (K,) of one picture."""
@@ -104,6 +106,7 @@ def hold_against(
         except OSError:
             continue
         theirs = exported(picture)[0]
+        found.answers.append(theirs)
         found.add(str(path), as_predicted(model, picture)[0], theirs)
         quick = probabilities(model, normalise(frame[None], model.net.image_shape[0]))[0]
         apart = float(np.abs(quick - theirs).max())

@@ -1,0 +1,182 @@
+"""The exported model that answers, and the newer one that takes its place."""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from vit_lightning.progress import told
+
+log = logging.getLogger(__name__)
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+#: Seconds from one look at the model's file to the next.
+LOOK = 1.0
+
+#: What the file has to have: see vit_lightning/export/onnx.py, which cannot be imported without torch.
+INPUT, OUTPUT = "images", "probabilities"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Args:
+        run: From pictures (B, h, w, 3) of one size to probabilities (B, K).
+        class_names: The classes, in the order of the probabilities.
+        version: SHA-256 of the file.
+        card: What the file says of itself.
+    """
+
+    run: Callable[[Bytes], Floats]
+    class_names: list[str]
+    version: str
+    card: Mapping[str, Any]
+
+    def answer(self, pictures: Bytes) -> Floats:
+        """The probabilities (B, K) of pictures (B, h, w, 3).
+
+        Raises:
+            ValueError: The model gives no numbers.
+        """
+        probabilities = self.run(pictures)
+        if not np.isfinite(probabilities).all():
+            raise ValueError(f"the model {self.version[:12]} gives no numbers")
+        return probabilities
+
+
+def load_model(path: Path) -> Model:
+    """Reads an exported file, and has it answer once.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is none that `export` has written.
+    """
+    content = path.read_bytes()  # once: what is hashed is what answers
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # the threads that call it are the parallel ones
+    options.log_severity_level = 4  # what is wrong is raised, too
+    options.enable_cpu_mem_arena = False  # it would keep what the largest picture took for good
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        model = described(session, hashlib.sha256(content).hexdigest())
+        model.answer(np.zeros((1, 2, 3, 3), dtype=np.uint8))
+    except Exception as error:  # onnxruntime's own have no common class
+        why = told(error)[:200]
+        raise ValueError(f"{path} is no model that `export --format onnx` has written ({why})") from error
+    return model
+
+
+def described(session: Any, version: str) -> Model:  # noqa: ANN401  # onnxruntime has no types
+    """A model from a session and what is in its metadata.
+
+    Raises:
+        ValueError: Input, output or classes are not those of an exported model.
+    """
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if [(each.name, each.type, len(each.shape)) for each in inputs] != [(INPUT, "tensor(uint8)", 4)]:
+        raise ValueError(f"its input is not {INPUT} of bytes in four dimensions")
+    card = {name: value_of(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+    names = card.get("class_names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("its metadata have no class_names")
+    if OUTPUT not in [each.name for each in outputs]:
+        raise ValueError(f"it has no output {OUTPUT}")
+
+    def run(pictures: Bytes) -> Floats:
+        found: Floats = session.run([OUTPUT], {INPUT: pictures})[0]
+        if found.shape != (len(pictures), len(names)):
+            raise ValueError(f"it gives {found.shape} for {len(pictures)} pictures and {len(names)} classes")
+        return found
+
+    return Model(run, names, version, card)
+
+
+def value_of(text: str) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """What a text in the metadata stands for: JSON where it is an object, a list or null, otherwise itself."""
+    if not text.startswith(("{", "[", "null")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+class WatchedModel:
+    """The model of a file; when another file takes its place, that one's.
+
+    A newer file is loaded and tried while the older model goes on. What is being answered keeps the model that it began
+    with. A file that cannot be used is told in one line, once, and the older model stays.
+
+    Args:
+        path: The file. `export` exchanges it in one step.
+        changed: Called with each newer model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is none that `export` has written.
+    """
+
+    def __init__(self, path: Path, changed: Callable[[Model], None] = lambda _: None) -> None:
+        self.path = path
+        self.changed = changed
+        self.seen = stamp(path)
+        self.current = load_model(path)
+        self.loaded = time.time()
+        self.taken_over = self.refused = 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.watch, name="model", daemon=True)
+
+    def watch(self) -> None:
+        """Looks until it is ended."""
+        before = self.seen
+        while not self.ended.wait(LOOK):
+            found = stamp(self.path)
+            if found == before and found != self.seen:  # whoever writes it is through
+                self.seen = found
+                self.look()
+            before = found
+
+    def look(self) -> None:
+        """Takes the file's model over, if it is another and can be used."""
+        try:
+            model = load_model(self.path)
+        except Exception as error:  # whatever it is, the older one answers
+            self.refused += 1
+            log.warning("%s; %s goes on", told(error), self.current.version[:12])
+            return
+        if model.version == self.current.version:
+            return
+        before, self.current, self.loaded = self.current, model, time.time()
+        self.taken_over += 1
+        self.changed(model)
+        log.info("%s (%s) takes the place of %s", name_of(model), model.version[:12], before.version[:12])
+
+    def end(self) -> None:
+        """Stops looking."""
+        self.ended.set()
+
+
+def name_of(model: Model) -> str:
+    """The name of the run that a model was exported from."""
+    return str(model.card.get("run") or "a model")
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What differs between two files of one name: number, size and time of change; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
