@@ -20,6 +20,7 @@ import torch
 import torchvision
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 from torch.utils.data import DataLoader
 
 from vit_lightning.data import frames
@@ -136,6 +137,14 @@ def test_large_and_turned_pictures_are_decoded_smaller_but_look_the_same(
     assert np.abs(found - expected).mean() < 3  # of 255: an eighth of the size is not quite the mean of 64 pixels
 
 
+def test_a_jpeg_three_times_too_large_is_decoded_whole(tmp_path: Path) -> None:
+    """Half of it would do, and would change a label here and there."""
+    picture(3, 90, 60).save(tmp_path / "x.jpg", quality=95)
+    whole = torch.from_numpy(np.array(load_image(tmp_path / "x.jpg"))).permute(2, 0, 1)
+    expected = functional.resize(whole, [20, 30], antialias=True).permute(1, 2, 0)
+    assert torch.equal(load_frame(tmp_path / "x.jpg", lambda height, width: (20, 30)), expected)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB", "YCbCr"])
 def test_jpegs_of_all_colour_modes_come_out_as_pillow_s(
@@ -150,7 +159,7 @@ def test_jpegs_of_all_colour_modes_come_out_as_pillow_s(
 
 def test_torchvision_decodes_while_it_can_and_its_caches_stay_valid() -> None:
     assert frames.find_decoder() == (torchvision.io.decode_jpeg, "")
-    assert f"1, Pillow {PIL.__version__}, torchvision {torchvision.__version__}" == frames.VERSION
+    assert f"2, Pillow {PIL.__version__}, torchvision {torchvision.__version__}" == frames.VERSION
 
 
 def without_torchvision(monkeypatch: pytest.MonkeyPatch, **torchcodec: object) -> None:
