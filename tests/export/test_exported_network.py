@@ -5,14 +5,13 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from vit_lightning.data.transforms import normalise
-from vit_lightning.export.network import PictureClassifier, halves, rounded_shift, weights_of_bytes
+from vit_lightning.export.network import PictureClassifier, at_once, in_halves, resized, weights_of_bytes
 from vit_lightning.export.onnx import resizes_in_integers
 from vit_lightning.models.vit import VisionTransformer
 
 
-def resized(rows: torch.Tensor, new_size: int) -> torch.Tensor:
-    weights, shift = weights_of_bytes(rows.shape[-1], new_size)
-    return rounded_shift(*(rows.float() @ half.T for half in halves(weights)), shift).to(torch.uint8)
+def as_bytes(rows: torch.Tensor, new_size: int) -> torch.Tensor:
+    return resized(rows.float(), *weights_of_bytes(rows.shape[-1], new_size)).to(torch.uint8)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 31, 64, 100, 427])
@@ -21,7 +20,7 @@ def test_a_row_is_resized_as_torch_resizes_bytes(size: int, new_size: int) -> No
     if not resizes_in_integers():
         pytest.skip("torchvision resizes bytes in fractions on this processor")
     row = torch.randint(0, 256, (3, 1, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
-    assert torch.equal(resized(row, new_size), functional.resize(row, [1, new_size], antialias=True))
+    assert torch.equal(as_bytes(row, new_size), functional.resize(row, [1, new_size], antialias=True))
 
 
 @pytest.mark.parametrize(("size", "new_size"), [(640, 112), (427, 192), (2000, 96)])
@@ -29,7 +28,15 @@ def test_no_sum_is_rounded(size: int, new_size: int) -> None:
     if not resizes_in_integers():
         pytest.skip("torchvision resizes bytes in fractions on this processor")
     rows = torch.randint(0, 256, (3, 2000, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
-    assert torch.equal(resized(rows, new_size), functional.resize(rows, [2000, new_size], antialias=True))
+    assert torch.equal(as_bytes(rows, new_size), functional.resize(rows, [2000, new_size], antialias=True))
+
+
+def test_both_ways_of_summing_agree_where_both_are_exact() -> None:
+    weights, shift = weights_of_bytes(300, 96)
+    assert shift == 2**16
+    rows = torch.randint(0, 256, (500, 300), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(at_once(rows, weights, shift), in_halves(rows, weights, shift))
+    assert float((255 * weights.sum(dim=1)).max()) < 2**24
 
 
 def test_a_row_of_one_colour_keeps_it() -> None:
@@ -37,7 +44,7 @@ def test_a_row_of_one_colour_keeps_it() -> None:
     assert weights.max() < 2**15
     assert shift >= 512
     row = torch.full((1, 1000), 200, dtype=torch.uint8)
-    assert torch.equal(resized(row, 7), torch.full((1, 7), 200, dtype=torch.uint8))
+    assert torch.equal(as_bytes(row, 7), torch.full((1, 7), 200, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])

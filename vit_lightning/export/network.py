@@ -31,8 +31,8 @@ class PictureClassifier(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
         if self.integers:
             across, down = weights_of_bytes(pixels.shape[3], width), weights_of_bytes(pixels.shape[2], height)
-            pixels = rounded_shift(*(pixels @ half.T for half in halves(across[0])), across[1])  # B 3 h W
-            pixels = rounded_shift(*(half @ pixels for half in halves(down[0])), down[1])  # B 3 H W
+            pixels = resized(pixels, *across)  # B 3 h W
+            pixels = resized(pixels.mT, *down).mT  # B 3 H W
         else:
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
         embeddings = self.net.pooled(self.net.encode(normalise(pixels.permute(0, 2, 3, 1), channels)))
@@ -67,20 +67,33 @@ def weights_of_bytes(size: int, new_size: int) -> tuple[Tensor, Tensor]:
     return (weights * shift + 0.5).floor().float(), shift.float()
 
 
-def halves(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers below 2^15 as `high` and `low` of 256 `high` + `low`.
+def resized(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
+    """Rows of bytes, resized: `floor(sum / shift + 1/2)`, exactly.
 
-    Sums of bytes over the weights themselves pass 2^24, above which float32 has no more every whole number; those over
-    either half do not.
+    Args:
+        pixels: Rows (..., h).
+        weights: Of `weights_of_bytes` (H, h).
+        shift: Likewise.
+
+    Returns:
+        Rows (..., H).
+    """
+    # With a reduction by more than about four, sums pass 2^24, above which float32 has not every whole number.
+    found: Tensor = torch.cond(shift > 2**16, in_halves, at_once, (pixels, weights, shift))
+    return found
+
+
+def at_once(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
+    """As `resized`, of sums below 2^24."""
+    return (pixels @ weights.T / shift + 0.5).floor().clamp(0, 255)
+
+
+def in_halves(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
+    """As `resized`: the weights as 256 `high` + `low`, whose sums are exact.
+
+    What is left of those over `low` below 256 cannot change the result: `shift` is a power of two and at least 512.
     """
     high = (weights / 256).floor()
-    return high, weights - 256 * high
-
-
-def rounded_shift(high: Tensor, low: Tensor, shift: Tensor) -> Tensor:
-    """Sums over weights, in two halves, as bytes again: `floor((256 high + low) / shift + 1/2)`.
-
-    What `low` leaves below 256 cannot change the result, since `shift` is a power of two and at least 512.
-    """
-    whole = high + (low / 256).floor()
-    return ((whole + shift / 512) / (shift / 256)).floor().clamp(0, 255)
+    low = weights - 256 * high
+    sums = pixels @ high.T + (pixels @ low.T / 256).floor()
+    return ((sums + shift / 512) / (shift / 256)).floor().clamp(0, 255)
