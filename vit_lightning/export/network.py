@@ -1,5 +1,8 @@
 """What is exported: from pictures of any size to probabilities, with all that `predict` does to them in between."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,8 +34,8 @@ class PictureClassifier(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
         if self.integers:
             across, down = weights_of_bytes(pixels.shape[3], width), weights_of_bytes(pixels.shape[2], height)
-            pixels = resized(pixels, *across)  # B 3 h W
-            pixels = resized(pixels.mT, *down).mT  # B 3 H W
+            pixels = resized(lambda pixels, weights: pixels @ weights.T, pixels, *across)  # B 3 h W
+            pixels = resized(lambda pixels, weights: weights @ pixels, pixels, *down)  # B 3 H W
         else:
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
         embeddings = self.net.pooled(self.net.encode(normalise(pixels.permute(0, 2, 3, 1), channels)))
@@ -67,33 +70,34 @@ def weights_of_bytes(size: int, new_size: int) -> tuple[Tensor, Tensor]:
     return (weights * shift + 0.5).floor().float(), shift.float()
 
 
-def resized(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
-    """Rows of bytes, resized: `floor(sum / shift + 1/2)`, exactly.
+def resized(multiply: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
+    """Bytes, resized along one side: `floor(sum / shift + 1/2)`, exactly.
 
     Args:
-        pixels: Rows (..., h).
-        weights: Of `weights_of_bytes` (H, h).
+        multiply: Sums pixels over weights along that side.
+        pixels: Any shape that it takes.
+        weights: Of `weights_of_bytes`.
         shift: Likewise.
-
-    Returns:
-        Rows (..., H).
     """
     # With a reduction by more than about four, sums pass 2^24, above which float32 has not every whole number.
-    found: Tensor = torch.cond(shift > 2**16, in_halves, at_once, (pixels, weights, shift))
+    # Shares of `shift`, a power of two, are as exact as whole numbers.
+    ways = partial(in_halves, multiply), partial(at_once, multiply)
+    found: Tensor = torch.cond(shift > 2**16, *ways, (pixels, weights / shift, shift))
     return found
 
 
-def at_once(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
-    """As `resized`, of sums below 2^24."""
-    return (pixels @ weights.T / shift + 0.5).floor().clamp(0, 255)
+def at_once(multiply: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, shares: Tensor, shift: Tensor) -> Tensor:
+    """As `resized`, of sums below 2^24; `shares` are weights / `shift`, and sum up to 1 within a rounding."""
+    del shift
+    return (multiply(pixels, shares) + 0.5).floor()
 
 
-def in_halves(pixels: Tensor, weights: Tensor, shift: Tensor) -> Tensor:
-    """As `resized`: the weights as 256 `high` + `low`, whose sums are exact.
+def in_halves(multiply: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, shares: Tensor, shift: Tensor) -> Tensor:
+    """As `at_once`, of any sums: the weights as 256 `high` + `low`, whose sums are exact.
 
-    What is left of those over `low` below 256 cannot change the result: `shift` is a power of two and at least 512.
+    What is left of those over `low` below 256 cannot change the result, since `shift` is 512 or more.
     """
-    high = (weights / 256).floor()
-    low = weights - 256 * high
-    sums = pixels @ high.T + (pixels @ low.T / 256).floor()
-    return ((sums + shift / 512) / (shift / 256)).floor().clamp(0, 255)
+    unit = 256 / shift
+    high = (shares / unit).floor() * unit
+    low = (multiply(pixels, shares - high) / unit).floor() * unit
+    return (multiply(pixels, high) + low + 0.5).floor()
