@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vit_lightning.inference import load_classifier, predict_paths
+from vit_lightning.serve.server import listening
 
 Start = Callable[..., Any]
 Picture = Callable[..., bytes]
@@ -166,3 +167,9 @@ def test_a_run_is_exported_and_answered_as_predict_does(start: Start, work: Path
     )
     assert server.metric("vit_reference_pictures") == card["reference"]["pictures"] > 0
     assert server.stop(signal.SIGTERM)[0] == 0
+
+
+def test_no_answer_waits_for_more_to_be_sent() -> None:
+    """Asyncio turns Nagle's algorithm off for sockets whose protocol is named, and for no others."""
+    with listening("127.0.0.1", 0) as place:
+        assert place.proto == socket.IPPROTO_TCP

@@ -141,8 +141,11 @@ def listening(host: str, port: int) -> socket.socket:
         ValueError: It cannot.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
+        # Only where the protocol is named asyncio turns Nagle's algorithm off: answers would wait 40 ms for it.
+        found = socket.socket(family, kind, protocol)
         if sys.platform != "win32":  # where it would let two servers listen at once
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
