@@ -133,8 +133,8 @@ def serve_torch(place: Path, threads: int) -> None:
 
 
 @contextmanager
-def server(command: list[str], place: Path) -> Iterator[tuple[int, int]]:
-    """The port of a server while it runs, and its process's number."""
+def server(command: list[str], place: Path) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+    """The port of a server while it runs, and its process."""
     root = Path(__file__).parent.parent
     process = subprocess.Popen(
         command, cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stdout=subprocess.PIPE, text=True
@@ -142,20 +142,22 @@ def server(command: list[str], place: Path) -> Iterator[tuple[int, int]]:
     assert process.stdout is not None
     line = process.stdout.readline()
     try:
-        yield int(line.partition(" is on ")[2].split()[0].rpartition(":")[2]), process.pid
+        yield int(line.partition(" is on ")[2].split()[0].rpartition(":")[2]), process
     finally:
         process.terminate()
         process.wait(60)
 
 
-def load(address: tuple[int, int], place: Path, options: argparse.Namespace, rate: float = 0.0) -> Load:
+def load(
+    address: tuple[int, "subprocess.Popen[str]"], place: Path, options: argparse.Namespace, rate: float = 0.0
+) -> Load:
     """What a client process measures, and what the processor has worked for the server meanwhile."""
     port, process = address
-    before = worked(process)
+    before = worked(process.pid)
     words = [f"--clients={options.clients}", f"--seconds={options.seconds}", f"--rate={rate}"]
     command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), str(place / "pictures"), *words]
     found: Load = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return found | {"worked": worked(process) - before}
+    return found | {"worked": worked(process.pid) - before}
 
 
 def worked(process: int) -> float:
