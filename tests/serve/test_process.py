@@ -173,3 +173,14 @@ def test_no_answer_waits_for_more_to_be_sent() -> None:
     """Asyncio turns Nagle's algorithm off for sockets whose protocol is named, and for no others."""
     with listening("127.0.0.1", 0) as place:
         assert place.proto == socket.IPPROTO_TCP
+
+
+def test_the_image_s_packages_are_those_that_are_tested() -> None:
+    root = Path(__file__).parent.parent.parent
+    whole, part = (
+        [line for line in (root / name).read_text().splitlines() if line and not line.startswith("#")]
+        for name in ("requirements.lock", "requirements-serve.lock")
+    )
+    assert part
+    assert set(part) <= set(whole)
+    assert not [line for line in part if line.startswith(("torch", "lightning", "nvidia"))]
