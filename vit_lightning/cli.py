@@ -94,12 +94,11 @@ def report(message: str) -> None:
     """Shows an error as one line, in the run's log too where there is one."""
     import logging
 
-    logger = logging.getLogger("vit_lightning")
-    if logger.handlers:
-        logger.error("%s", message)  # escapes what a terminal would obey
-    else:
-        from vit_lightning.progress import legible
+    from vit_lightning.progress import LOGGER, is_set_up, legible
 
+    if is_set_up():
+        logging.getLogger(LOGGER).error("%s", message)  # escapes what a terminal would obey
+    else:
         print(f"error: {legible(message)}", file=sys.stderr)
 
 

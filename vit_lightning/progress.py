@@ -122,6 +122,11 @@ def set_up_logging(*, quiet: bool = False) -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+def is_set_up() -> bool:
+    """Whether the project's messages go to the terminal by now."""
+    return any(isinstance(handler, ConsoleHandler) for handler in logging.getLogger(LOGGER).handlers)
+
+
 def log_to(path: Path) -> None:
     """Copies what the terminal shows, and what it has shown since `set_up_logging`, into a file, with the time."""
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -142,7 +142,7 @@ def test_a_jpeg_three_times_too_large_is_decoded_whole(tmp_path: Path) -> None:
     picture(3, 90, 60).save(tmp_path / "x.jpg", quality=95)
     whole = torch.from_numpy(np.array(load_image(tmp_path / "x.jpg"))).permute(2, 0, 1)
     expected = functional.resize(whole, [20, 30], antialias=True).permute(1, 2, 0)
-    assert torch.equal(load_frame(tmp_path / "x.jpg", lambda *_: (20, 30)), expected)
+    assert torch.equal(load_frame(tmp_path / "x.jpg", FrameSize(20, 30)), expected)
 
 
 @pytest.mark.parametrize("quick", [True, False])

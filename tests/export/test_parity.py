@@ -1,5 +1,8 @@
 """The gate says yes to the same model, and no to another."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 
 from vit_lightning.export.parity import Bytes, Floats, Parity, as_predicted, hold_against, made_up
 from vit_lightning.module import ViTClassifier
+
+ROOT = Path(__file__).parent.parent.parent
 
 SURE, OTHER = np.array([0.7, 0.2, 0.1], dtype=np.float32), np.array([0.2, 0.7, 0.1], dtype=np.float32)
 
@@ -58,3 +63,11 @@ def test_another_preprocessing_fails(model: ViTClassifier, mistake: str) -> None
     assert found.failed.startswith("a made-up picture of ")
     if mistake == "one size alone":
         assert found.failed.startswith("a made-up picture of 240x320 by ")
+
+
+def test_onnxruntime_writes_nothing_down_of_this_machine(tmp_path: Path) -> None:
+    """Without `ORT_DISABLE_TELEMETRY` it keeps a number for the machine in the cache folder, as soon as imported."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    words = [sys.executable, "-c", "import vit_lightning, onnxruntime"]
+    subprocess.run(words, env=env | {"HOME": str(tmp_path)}, cwd=ROOT, check=True)
+    assert not list(tmp_path.rglob("*"))

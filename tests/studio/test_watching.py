@@ -130,15 +130,18 @@ def test_steps_are_on_the_disk_before_the_epoch_is_over(
 def test_a_long_run_s_curves_are_drawn_anew_every_few_seconds_and_with_every_epoch(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import streamlit
+
     from vit_lightning.studio.views import watch
 
-    monkeypatch.setattr(watch.st, "session_state", {})
+    state: dict[str, object] = {}
+    monkeypatch.setattr(streamlit, "session_state", state)
     begun = see(run_in(folder))
     assert watch.settled([begun]) == [begun]
     later = replace(begun, step=begun.step + 1)
     assert watch.settled([later]) == [later]  # the first points come at once
     long, longer = replace(begun, step=watch.FEW), replace(begun, step=watch.FEW + 9)
-    watch.st.session_state.clear()
+    state.clear()
     assert watch.settled([long]) == [long]
     assert watch.settled([longer]) == [long]
     another = replace(longer, epochs=[*longer.epochs, {"epoch": 2.0}])

@@ -39,7 +39,7 @@ def read_thumbnails(root: Path, paths: Sequence[str], *, cache: Cache, cache_dir
         OSError: A picture cannot be read.
         ValueError: There is no room for them in memory.
     """
-    size, use = FrameSize(SIDE, SIDE), f"at {SIDE} x {SIDE} pixels to compare them"
+    size, use = FrameSize(SIDE, SIDE, spare=1), f"at {SIDE} x {SIDE} pixels to compare them"
     wanted: Cache = "memory" if cache == "none" else cache
     try:
         frames = find_frames(root, paths, size, cache=wanted, cache_dir=cache_dir, use=use)

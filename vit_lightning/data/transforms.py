@@ -33,11 +33,14 @@ class FrameSize:
         width: Of the model's image, in pixels.
         crop: What is done to them: nothing (`whole`), `CropNearly` (`near`; `half` down to half of the area), or
             torchvision's RandomResizedCrop with its aspects between 3:4 and 4:3 (`square`).
+        spare: How many times as large a JPEG is decoded at least, if it is: what is left for the resizing. With 1 a
+            model says something else of a picture in some hundreds.
     """
 
     height: int
     width: int
     crop: Literal["whole", "near", "half", "square"] = "whole"
+    spare: int = 2
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         """The frame's height and width for a picture of this size: a crop is enlarged only where the picture's is."""
