@@ -167,15 +167,14 @@ def by_server(url: str, paths: Sequence[Path]) -> list[Answer]:
 
     def answer(path: Path) -> Answer:
         asked = urllib.request.Request(
-            f"{url.rstrip('/')}/predict", path.read_bytes(), {"Content-Type": "application/octet-stream"}
+            f"{url.rstrip('/')}/predict?top=1000000", path.read_bytes(), {"Content-Type": "application/octet-stream"}
         )
         try:
             with urllib.request.urlopen(asked, timeout=60) as reply:
                 told = json.load(reply)
         except OSError:
             return None
-        classes = told["classes"]
-        return {told["label"]: told["confidence"]} | (classes if isinstance(classes, dict) else {})
+        return {each["label"]: each["probability"] for each in told["predictions"][0]["top"]}
 
     return [answer(path) for path in paths]
 
