@@ -128,3 +128,13 @@ def test_a_new_database_may_be_opened_by_many_at_once(database: str) -> None:
     assert [process.wait() for process in processes] == [0] * 4
     assert has_study(Path(), database, "name")
     assert storage.open_storage(Path(), database, "name").where.startswith("postgresql://sweep@127.0.0.1")
+
+
+def test_a_process_that_was_killed_before_it_had_named_its_lock_holds_nobody_up_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    (tmp_path / "study.journal.lock").touch()
+    lock = JournalLock(path)
+    lock.grace_period = 1  # half a minute, as it comes
+    with lock.held():
+        assert (tmp_path / "study.journal.lock").read_text() == machine()
+    assert not (tmp_path / "study.journal.lock").exists()

@@ -107,7 +107,10 @@ class JournalLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Lets go of it."""
+        """Lets go of it; while it is being acquired, of what somebody has left: Optuna gives up waiting with this."""
+        if self.depth == 0:
+            super().release()
+            return
         self.depth -= 1
         if self.depth == 0:
             try:
