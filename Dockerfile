@@ -32,12 +32,12 @@ CMD ["--model", "/model/model.onnx"]
 
 FROM ${BASE} AS train
 COPY --from=build-train /opt/venv /opt/venv
-WORKDIR /work
+WORKDIR /app
 COPY configs configs
 # A volume that is mounted here for the first time belongs to the same user.
-RUN mkdir lightning_logs cache && chown -R 10001:10001 /work
-ENV PATH=/opt/venv/bin:$PATH HOME=/work XDG_CACHE_HOME=/work/cache
+RUN mkdir lightning_logs cache && chown -R 10001:10001 /app
+ENV PATH=/opt/venv/bin:$PATH HOME=/app XDG_CACHE_HOME=/app/cache
 USER 10001:10001
-VOLUME ["/work/lightning_logs", "/work/cache"]
+VOLUME ["/app/lightning_logs", "/app/cache"]
 ENTRYPOINT ["vit-lightning"]
 CMD ["fit", "--config", "configs/demo.yaml"]
