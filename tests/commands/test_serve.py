@@ -46,8 +46,8 @@ def test_exposing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
         (["--run=a", "--model=b"], "--run and --model are both given"),
         (["--run=nothing"], "no run 'nothing'"),
         ([], "no finished run"),
-        (["--model=nothing.onnx"], "nothing.onnx"),
-        (["--model=."], "Is a directory"),
+        (["--model=nothing.onnx"], "--model nothing.onnx is no file; give a .onnx"),
+        (["--model=."], "--model . is no file"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -88,6 +88,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.run is not None and options.model is not None:
         raise ValueError("--run and --model are both given; one of them says what answers")
+    if options.model is not None and not expanded(options.model).is_file():
+        raise ValueError(f"--model {options.model} is no file; give a .onnx that `export` has written, or a --run")
     if options.port > 65535:
         raise ValueError(f"--port is {options.port}; expected a number up to 65535")
     if options.queue < options.max_files:
