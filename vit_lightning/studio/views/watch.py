@@ -54,7 +54,7 @@ def live(where: Place, chosen: Sequence[str]) -> None:
         with st.container(border=True):
             sight = next((each for each in sights if each.run.name == name), None)
             show_progress(where, name, sight)
-    if any(sight.epochs or sight.rates for sight in sights):
+    if sights:  # empty charts, too: the browser then has loaded what draws them when the first point comes
         show_curves(settled(sights))
 
 
