@@ -47,7 +47,7 @@ def odd_split(frames: Path, path: Path, held_out: int = 23) -> None:
 def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path, tmp_path: Path) -> None:
     odd_split(frames, tmp_path / "odd.csv")
     data = [f"--data.root={frames}", "--data.split=odd.csv", "--data.batch_size=6", "--model.class_weights=balanced"]
-    data += ["--trainer.precision=32-true"]  # in bf16, where it is chosen, batches of 6 and of 2 round differently
+    data += ["--trainer.precision=32-true"]  # in bf16, where it is chosen, batches of 6 and of 2 may round differently
     out = cli("fit", "--run=pair", *TINY, *TWO, *data, "--trainer.max_epochs=2", folder=tmp_path)
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["pair"]
     run = tmp_path / "lightning_logs/pair"
