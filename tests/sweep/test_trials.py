@@ -283,7 +283,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_trials as t
 t.worker_module.LOOK, t.worker_module.ASK = 0.02, 0.1
-of_all = t.setup("--pause=0.3", "--epochs=8", epochs=8)
+of_all = t.setup(f"--pause={sys.argv[2]}", "--epochs=8", epochs=8)
 opened = t.study(t.grid("score=0.5,0.9"))
 t.Worker(opened, of_all, t.Table(of_all, 2)).work()
 """
@@ -291,7 +291,7 @@ t.Worker(opened, of_all, t.Table(of_all, 2)).work()
 
 @pytest.mark.parametrize("whole", [False, True], ids=["alone", "with its training"])
 def test_a_killed_sweep_is_taken_up(whole: bool) -> None:
-    command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent), "0.3"]
     process = subprocess.Popen(command, start_new_session=True)
     while not len(rows("s-001")) > 2:
         time.sleep(0.02)
@@ -311,13 +311,15 @@ def test_a_killed_sweep_is_taken_up(whole: bool) -> None:
 
 
 def test_a_training_that_outlived_its_sweep_can_be_stopped() -> None:
-    command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent)]
+    pause = "3"  # seconds an epoch: it must outlive its sweep by all that the next one takes to start
+    command = [sys.executable, "-c", SWEEP, str(Path(__file__).parent), pause]
     process = subprocess.Popen(command, start_new_session=True)
     while not len(rows("s-001")) > 1:
         time.sleep(0.02)
+        assert process.poll() is None
     process.kill()
     process.wait()
-    opened, of_all = study(grid("score=0.5,0.9")), setup("--pause=0.3", "--epochs=8", epochs=8)
+    opened, of_all = study(grid("score=0.5,0.9")), setup(f"--pause={pause}", "--epochs=8", epochs=8)
     runner = Worker(opened, of_all, Table(of_all, 2))
     runner.take()
     runner.look()
