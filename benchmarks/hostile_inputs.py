@@ -301,9 +301,10 @@ def change(rng: random.Random, saved: dict[str, Any]) -> None:
 
 def tables(rng: random.Random, folder: Path, readers: Readers) -> Case:
     """A split.csv, or a CSV of groups or labels."""
+    from vit_lightning.data.grouping import group_samples
     from vit_lightning.data.index import find_layout, find_samples
     from vit_lightning.data.labels import labelled_samples
-    from vit_lightning.data.splits import group_samples, read_split
+    from vit_lightning.data.splits import read_split
 
     root, path, kind = readers.root, folder / "my.csv", rng.choice(["split", "group", "label"])
     samples = find_samples(root, find_layout(root))

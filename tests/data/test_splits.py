@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vit_lightning.data.grouping import group_samples
 from vit_lightning.data.index import Sample
 from vit_lightning.data.splits import (
     Fold,
     count_table,
     drop_repeats,
-    group_samples,
     hold_out,
     read_split,
     split_blocks,
@@ -557,7 +557,7 @@ def test_groups_are_written_and_read(tmp_path: Path) -> None:
 
 
 def test_an_expression_that_takes_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vit_lightning.data.splits.SEARCH", 0.2)
+    monkeypatch.setattr("vit_lightning.data.grouping.SEARCH", 0.2)
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(ValueError, match=r"'\(a\+\)\+!' takes more than 0 s to look for; give a simpler"):
         group_samples([Sample(f"x/{'a' * 60}.jpg", "x")], "(a+)+!")

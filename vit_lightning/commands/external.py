@@ -49,7 +49,9 @@ def external_split(root: Path, settings: SplitSettings, kind: str) -> Split:
         FileNotFoundError: The root is missing.
         ValueError: Unreadable files, unless `on_error` skips them.
     """
-    undivided = replace(settings, split=None, group_by=None, fold=None, val_fraction=0.0, test_fraction=0.0)
+    undivided = replace(
+        settings, split=None, group_by=None, fold=None, keep_parts=None, val_fraction=0.0, test_fraction=0.0
+    )
     split = make_split(root, undivided)
     samples = split.part("test") or list(split.samples)
     if settings.group_by is not None:

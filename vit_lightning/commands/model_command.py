@@ -245,7 +245,7 @@ class ModelCommand(LightningCLI):
         for name in ("root", "cache_dir"):
             if data[name] is not None:
                 data[name] = str(expanded(data[name]).resolve())
-        for name in ("split", "group_by", "labels"):
+        for name in ("split", "group_by", "labels", "keep_parts"):
             data[name] = absolute(data[name])
         if not self.needs_data():
             return

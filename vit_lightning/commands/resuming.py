@@ -29,6 +29,7 @@ SPLITTING = (
         "group_by",
         "fold",
         "labels",
+        "keep_parts",
         "subset",
         "seed",
     ),

@@ -54,6 +54,7 @@ class ImageDataModule(LightningDataModule):
             `test_fraction`, so that five runs test on everything.
         labels: CSV file with path,label, which take the place of the class folders' labels and need no such folders;
             new ones become classes. They move no image to another part.
+        keep_parts: The split.csv of an earlier run: its images, and new ones of their groups, keep their parts.
         subset: At most so many images a class, in the split's proportions.
         augment: `trivial` (crop, TrivialAugmentWide, flip), `strong` (crops down to half of the area,
             TrivialAugmentWide twice, flip), `light` (crop and flip), `article` (its own) or `none`.
@@ -75,8 +76,10 @@ class ImageDataModule(LightningDataModule):
     #: held-out images.
     predict_paths: Sequence[Path | str] = ()
     every = 1.0
+    file_of: Callable[[Path | str], Path] = Path
 
     first_epoch, first_batch = 0, 0  # with which training begins
+    _used_split: Split | None = None
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class ImageDataModule(LightningDataModule):
         group_by: str | None = None,
         fold: str | None = None,
         labels: str | None = None,
+        keep_parts: str | None = None,
         subset: int | None = None,
         augment: Augment = "trivial",
         batch_size: int = 32,
@@ -103,7 +107,6 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_words(root=root, split=split, group_by=group_by, fold=fold, labels=labels, cache_dir=cache_dir)
         check_number("data.batch_size", batch_size, least=1, most=2**24, whole=True)
         check_number("data.num_workers", num_workers, least=0, most=256, whole=True, optional=True)
         for name, choice, known in (("source", source, Source), ("augment", augment, Augment)):
@@ -111,6 +114,8 @@ class ImageDataModule(LightningDataModule):
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels is {in_channels}; pictures are given as 3 (colour) or 1 (grey)")
         self.save_hyperparameters()
+        words = ("root", "split", "group_by", "fold", "labels", "keep_parts", "cache_dir")
+        check_words(**{name: self.hparams[name] for name in words})
         self.source: Source = "folder" if root is not None else source
         self.root = expanded(root) if root is not None else None
         self.image_size = both_sides("data.image_size", image_size)
@@ -125,6 +130,7 @@ class ImageDataModule(LightningDataModule):
             group_by=group_by,
             fold=Fold.parse(fold) if fold is not None else None,
             labels=labels,
+            keep_parts=keep_parts,
             subset=subset,
             on_error=on_error,
             cache=cache,
@@ -132,12 +138,9 @@ class ImageDataModule(LightningDataModule):
             seed=seed,
         )
         self.augment: Augment = augment
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self._used_split: Split | None = None
+        self.batch_size, self.num_workers = batch_size, num_workers
         #: The decoded images of the parts that are looked at in every epoch.
         self.frames: dict[str, Frames] = {}
-        self.file_of: Callable[[Path | str], Path] = Path  # of what `predict` labels
 
     @property
     def used_split(self) -> Split:

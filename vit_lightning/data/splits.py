@@ -5,19 +5,22 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from vit_lightning.arguments import ended_after
 from vit_lightning.data.index import Sample
-from vit_lightning.files import cell, cell_of_path, csv_line, expanded, read_cell
+from vit_lightning.files import cell, cell_of_path, csv_line, read_cell
 
 PARTS = ("train", "val", "test")
+
+#: The part of each image of an earlier split that is to be kept, by path.
+Kept = Mapping[str, str]
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,6 @@ GROUP_DRAWS = 2000
 #: With many groups and classes fewer are drawn, so that no more than so many counts are summed up: many groups come out
 #: balanced by themselves.
 GROUPS_DRAWN = 20_000_000
-
-#: Seconds that looking for groups by a regular expression may take: a sound one does 100,000 paths in a tenth of one.
-SEARCH = 20.0
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,24 @@ class Fold:
 
 
 def split_random(
-    samples: list[Sample], *, val_fraction: float, test_fraction: float, seed: int, fold: Fold | None = None
+    samples: list[Sample],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    fold: Fold | None = None,
+    kept: Kept = MappingProxyType({}),
 ) -> list[Sample]:
     """A seeded draw within every class, so that each part has the whole set's class shares.
 
     Frames of one clip land on both sides: on video this split measures memory more than recognition. With a `fold`,
-    that share of each class is the test part.
+    that share of each class is the test part. Of images that are `kept` the others are drawn to make the shares whole.
 
     Raises:
         ValueError: A class has too few images for every part to get one.
     """
     rng = np.random.default_rng(seed)
-    parts = {}
+    parts = {sample: kept[sample.path] for sample in samples if sample.path in kept}
     for label, members in group_by_label(samples).items():
         val, test = round(val_fraction * len(members)), round(test_fraction * len(members))
         val, test = max(val, int(val_fraction > 0)), max(test, int(test_fraction > 0))
@@ -85,6 +91,9 @@ def split_random(
                 f"{what} has {len(members)} images, too few for {val} in validation, {test} in test and "
                 "at least one in training"
             )
+        before = Counter(parts[member] for member in members if member in parts)
+        members = [member for member in members if member not in parts]
+        val, test = max(0, val - before["val"]), max(0, test - before["test"])
         order = rng.permutation(len(members))
         if fold is not None:  # the fold comes after as many as validate, as the test part does
             order = np.roll(order, val - begin)
@@ -102,6 +111,7 @@ def split_blocks(
     guard: int,
     seed: int,
     fold: Fold | None = None,
+    kept: Kept = MappingProxyType({}),
     tell: bool = True,
 ) -> list[Sample]:
     """Runs of `block_length` frame numbers held out whole, with frames that belong to no part around them.
@@ -117,6 +127,7 @@ def split_blocks(
         guard: Frames on either side of a held-out block that do not train, and of a test block that do not validate.
         seed: Of the draw; see `hold_out`.
         fold: The share of the blocks that tests instead.
+        kept: Images whose blocks keep their part; see `hold_out`.
         tell: Whether repeated numbers, and validation frames that are dropped, are told of.
 
     Returns:
@@ -126,15 +137,14 @@ def split_blocks(
         ValueError: A name without a number, too few blocks for the fractions, or a part that the guard leaves empty.
     """
     frame = frame_numbers(samples, tell=tell)
-    samples = [
-        replace(sample, group=str(number // block_length)) for sample, number in zip(samples, frame, strict=True)
-    ]
+    samples = [replace(each, group=str(number // block_length)) for each, number in zip(samples, frame, strict=True)]
     held = hold_out(
         samples,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
         fold=fold,
+        kept=kept,
         what=f"blocks of {block_length} frames",
         instead="lower block_length or the fractions",
     )
@@ -143,15 +153,15 @@ def split_blocks(
         first = block * block_length
         near[part] |= (frame >= first - guard) & (frame < first + block_length + guard)
     dropped = {"train": near["val"] | near["test"], "val": near["test"], "test": np.zeros(len(samples), dtype=bool)}
-    kept = [sample for index, sample in enumerate(held) if not dropped[sample.split][index]]
-    before, after = Counter(sample.split for sample in held), Counter(sample.split for sample in kept)
+    left = [sample for index, sample in enumerate(held) if not dropped[sample.split][index]]
+    before, after = Counter(sample.split for sample in held), Counter(sample.split for sample in left)
     for part, deed in (("train", "train"), ("val", "validate")):
         if before[part] and not after[part]:
             raise ValueError(f"guard {guard} leaves no frame to {deed} on; lower it below block_length {block_length}")
     if tell and before["val"] > after["val"]:
         lost = before["val"] - after["val"]
         log.info("%d validation frames are within guard %d of a test block: they do not validate", lost, guard)
-    return kept
+    return left
 
 
 def frame_numbers(samples: list[Sample], *, tell: bool = True) -> npt.NDArray[np.int64]:
@@ -189,6 +199,7 @@ def hold_out(
     what: str,
     instead: str,
     fold: Fold | None = None,
+    kept: Kept = MappingProxyType({}),
 ) -> list[Sample]:
     """Groups of samples held out whole.
 
@@ -203,15 +214,15 @@ def hold_out(
         what: The groups in words, for messages.
         instead: What helps where they are too few.
         fold: The share of the groups that tests instead.
+        kept: Images of an earlier split, whose groups keep their part: test where one of them tested, validation where
+            one validated. Of the other groups as many are held out as make the fractions whole again.
 
     Raises:
         ValueError: Too few groups for the fractions.
     """
     names = sorted({sample.group for sample in samples}, key=lambda name: (len(name), name))  # numbers in their order
     place = {name: index for index, name in enumerate(names)}
-    labels = {label: index for index, label in enumerate(sorted({sample.label for sample in samples}))}
-    counts = np.zeros((len(names), len(labels)))  # images of each class in each group
-    np.add.at(counts, ([place[sample.group] for sample in samples], [labels[sample.label] for sample in samples]), 1)
+    counts = class_counts(samples, place)
     rng = np.random.default_rng(seed)
     part_of = np.full(len(names), "train", dtype=object)
     if fold is not None:
@@ -221,20 +232,41 @@ def hold_out(
         begin, size = fold.span(len(names))
         part_of[draw(counts, sizes, rng)[begin : begin + size]] = "test"
         test_fraction = 0.0
-    rest = np.flatnonzero(part_of == "train")
+    before = kept_groups(samples, kept)
+    part_of[[place[group] for group in before]] = list(before.values())
+    rest = np.flatnonzero([name not in before and part == "train" for name, part in zip(names, part_of, strict=True)])
+    count = len(rest) + len(before)
     held = {
-        part: max(1, round(fraction * len(rest)))
+        part: max(0, max(1, round(fraction * count)) - list(before.values()).count(part))
         for part, fraction in (("val", val_fraction), ("test", test_fraction))
         if fraction > 0
     }
-    if sum(held.values()) >= len(rest):
+    if before:  # some of the new ones train, too, and there may be none
+        held = {part: min(number, len(rest) // 2) for part, number in held.items()}
+    elif sum(held.values()) >= len(rest):
         wanted = " and ".join(f"{count} in {part}" for part, count in held.items())
         raise ValueError(f"{len(rest)} {what} are too few for {wanted} and at least one in training; {instead}")
-    order = rest[draw(counts[rest], list(held.values()), rng)]
-    for part, count in held.items():
-        part_of[order[:count]] = part
-        order = order[count:]
+    order = rest[draw(counts[rest], list(held.values()), rng)] if len(rest) else rest
+    for part, chosen in zip(held, np.split(order, np.cumsum([*held.values()], dtype=int)), strict=False):
+        part_of[chosen] = part
     return [replace(sample, split=str(part_of[place[sample.group]])) for sample in samples]
+
+
+def class_counts(samples: list[Sample], place: Mapping[str, int]) -> npt.NDArray[np.float64]:
+    """Images of each class in each group, (G, K), the classes sorted; `place` has the groups' rows."""
+    labels = {label: index for index, label in enumerate(sorted({sample.label for sample in samples}))}
+    counts = np.zeros((len(place), len(labels)))
+    np.add.at(counts, ([place[sample.group] for sample in samples], [labels[sample.label] for sample in samples]), 1)
+    return counts
+
+
+def kept_groups(samples: list[Sample], kept: Kept) -> dict[str, str]:
+    """The part of each group of which an image is kept: the one furthest from training that any of them had."""
+    found: dict[str, str] = {}
+    for sample in samples:
+        if sample.path in kept:
+            found[sample.group] = max(found.get(sample.group, PARTS[0]), kept[sample.path], key=PARTS.index)
+    return found
 
 
 def draw(counts: npt.NDArray[np.float64], sizes: list[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -256,64 +288,6 @@ def draw(counts: npt.NDArray[np.float64], sizes: list[int], rng: np.random.Gener
         if distance < least:
             best, least = order, distance
     return best
-
-
-def group_samples(samples: list[Sample], group_by: str) -> list[Sample]:
-    """The samples with their groups, by a rule that needs no pixel.
-
-    Args:
-        samples: Images.
-        group_by: `folder`, the name of the folder in the class folder that holds the file; a CSV file with the columns
-            path,group (or FILE.csv:COLUMN); or a regular expression that each path has to contain: its first group that
-            matches, or all that it finds, is the name.
-
-    Raises:
-        ValueError: An image that is in no folder of its class folder, no regular expression, one that does not match,
-            or a CSV that lacks a column or an image.
-        FileNotFoundError: The CSV is missing.
-    """
-    if group_by == "folder":
-        folders = [sample.path.rpartition("/")[0].rpartition("/")[2] for sample in samples]
-        for sample, folder in zip(samples, folders, strict=True):
-            if folder in (sample.label, ""):
-                raise ValueError(
-                    f"data.group_by folder goes by folders in the class folders, and {sample.path} is in none; make "
-                    "them (class/clip/image), or give a regular expression, FILE.csv or duplicates"
-                )
-        return [replace(sample, group=folder) for sample, folder in zip(samples, folders, strict=True)]
-    file, _, column = group_by.rpartition(":") if not group_by.endswith(".csv") else (group_by, "", "group")
-    if file.endswith(".csv"):
-        return groups_of_table(samples, expanded(file), column)
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise ValueError(
-            f"data.group_by {group_by!r} is no regular expression ({error}); expected one, or folder, duplicates or "
-            "FILE.csv"
-        ) from error
-    grouped = []
-    slow = f"data.group_by {group_by!r} takes more than {SEARCH:.0f} s to look for; give a simpler regular expression"
-    with ended_after(SEARCH, slow):  # repetitions within repetitions may take for ever
-        for sample in samples:
-            match = pattern.search(sample.path)
-            name = match and next(filter(None, match.groups()), match[0])
-            if not name:
-                raise ValueError(
-                    f"data.group_by {group_by!r} finds no group in {sample.path}; expected a regular expression that "
-                    "finds one in every path, folder, duplicates or FILE.csv"
-                )
-            grouped.append(replace(sample, group=name))
-    return grouped
-
-
-def groups_of_table(samples: list[Sample], path: Path, column: str) -> list[Sample]:
-    """The samples with the groups that a CSV names in one of its columns."""
-    rows = read_table(path, ("path", column), "the file of groups")
-    groups = {PurePath(row["path"]).as_posix(): row[column] for _, row in rows}
-    for sample in samples:
-        if not groups.get(sample.path):
-            raise ValueError(f"{path} names no {column} for {sample.path}; every image needs one")
-    return [replace(sample, group=groups[sample.path]) for sample in samples]
 
 
 def drop_repeats(
@@ -438,6 +412,20 @@ def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[tuple[in
             few = "many" if None in row else "few"
             raise ValueError(f"line {line} of {path} has too {few} cells; expected {','.join(found)}")
     return rows
+
+
+def read_kept(path: Path) -> Kept:
+    """The part of each image of a split file, whether it is still there or not.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is no such file, or has an unknown part.
+    """
+    rows = read_table(path, ("path", "split"), "the file of parts to keep")
+    for line, row in rows:
+        if row["split"] not in PARTS:
+            raise ValueError(f"line {line} of {path} has the part {row['split']!r}; expected train, val or test")
+    return {PurePath(row["path"]).as_posix(): row["split"] for _, row in rows}
 
 
 def read_split(path: Path, *, root: Path, classes: list[str]) -> list[Sample]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vit_lightning.arguments import check_choice, check_number
 from vit_lightning.data.frames import Cache
+from vit_lightning.data.grouping import group_samples
 from vit_lightning.data.index import Layout, Sample, find_layout, find_samples
 from vit_lightning.data.labels import classes_of, describe_labels, labelled_samples, relabelled
 from vit_lightning.data.near_duplicates import Thumbnails, distances, duplicate_groups, read_thumbnails
@@ -20,8 +21,8 @@ from vit_lightning.data.splits import (
     Fold,
     count_table,
     drop_repeats,
-    group_samples,
     hold_out,
+    read_kept,
     read_split,
     split_blocks,
     split_folders,
@@ -52,6 +53,7 @@ class SplitSettings:
     group_by: str | None
     fold: Fold | None
     labels: str | None = None
+    keep_parts: str | None = None
     subset: int | None
     on_error: Literal["raise", "skip"]
     cache: Cache
@@ -74,6 +76,9 @@ class SplitSettings:
         check_choice("data.cache", self.cache, get_args(Cache))
         if self.labels is not None and not self.labels.endswith(".csv"):
             raise ValueError(f"data.labels is {self.labels!r}; expected a .csv file with the columns path,label")
+        if self.keep_parts is not None and (self.fold is not None or self.split == "folders"):
+            what = "data.fold" if self.fold is not None else "data.split folders"
+            raise ValueError(f"data.keep_parts says who is held out, and so does {what}; leave one of them out")
         if (self.group_by is not None) != (self.split == "groups") and not str(self.split).endswith(".csv"):
             raise ValueError(
                 f"data.split is {self.split or 'left out'} and data.group_by {self.group_by or 'left out'}; split "
@@ -120,7 +125,11 @@ class Split:
         if fold is None:
             return self.id
         apart = ("fold", "labels", "on_error", "cache", "cache_dir")  # labels are in the data's id
-        told = [f"{field.name}\t{getattr(self.settings, field.name)}" for field in fields(self.settings)]
+        told = [
+            f"{field.name}\t{getattr(self.settings, field.name)}"
+            for field in fields(self.settings)
+            if field.name != "keep_parts"  # which folds have not
+        ]
         return digest([self.data_id, str(fold.of), *(line for line in told if line.partition("\t")[0] not in apart)])
 
     @property
@@ -332,13 +341,16 @@ def divide(
     """
     fractions = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     seed, fold = settings.seed, settings.fold
+    kept = read_kept(expanded(settings.keep_parts)) if settings.keep_parts and kind != "csv" else {}
     if kind == "folders":
         samples = split_folders(samples, val_fraction=settings.val_fraction, seed=seed)
     elif kind == "random":
-        samples = split_random(samples, **fractions, seed=seed, fold=fold)
+        samples = split_random(samples, **fractions, seed=seed, fold=fold, kept=kept)
     elif kind == "blocks":
         length, guard = settings.block_length, settings.guard
-        samples = split_blocks(samples, **fractions, block_length=length, guard=guard, seed=seed, fold=fold, tell=tell)
+        samples = split_blocks(
+            samples, **fractions, block_length=length, guard=guard, seed=seed, fold=fold, kept=kept, tell=tell
+        )
         if guard > 0 and any(sample.split != "train" for sample in samples):
             samples = without_repeats(samples, root, settings, tell=tell)
     elif kind == "groups":
@@ -347,6 +359,7 @@ def divide(
             **fractions,
             seed=seed,
             fold=fold,
+            kept=kept,
             what=f"groups by {settings.group_by}",
             instead="choose another data.group_by",
         )

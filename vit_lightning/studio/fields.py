@@ -44,7 +44,7 @@ NOT_ASKED = (
 )
 
 #: Options that may name a file.
-FILES = ("data.split", "data.group_by", "data.labels", "model.init_from")
+FILES = ("data.split", "data.group_by", "data.labels", "data.keep_parts", "model.init_from")
 
 #: Of a process one form is parsed at a time: the parser is no friend of threads.
 ONE_AT_A_TIME = threading.RLock()
