@@ -123,7 +123,7 @@ def serve_torch(place: Path, threads: int) -> None:
 
     network = load_classifier(place / "model.ckpt")
     torch.set_num_threads(threads or cores())
-    model = WatchedModel(place / "model.onnx")
+    model = WatchedModel(lambda: place / "model.onnx")
     model.current = dataclasses.replace(model.current, run=lambda pictures: as_predicted(network, pictures.copy()))
     service = Service(model, Limits(), batch=1, queue=128, threads=1 if not threads else cores(), window=1000)
     set_up_logging()

@@ -23,6 +23,7 @@ LAYERS = (
     ("module",),
     ("data",),
     ("runs",),
+    ("registry",),
     ("checkpoint", "optim"),
     ("public_weights",),
     ("models",),

@@ -19,6 +19,7 @@ COMMANDS = {
     "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
     "export": "a run as a file for others: --format onnx",
     "serve": "an exported run behind HTTP, without torch: --run RUN",
+    "promote": "a run becomes champion, if it is really better: promote RUN",
     "studio": "all of this in the browser, on this machine",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
@@ -37,8 +38,8 @@ examples:
   tensorboard --logdir lightning_logs
 
 RUN is a run's name, its folder or a .ckpt file; left out, the latest finished
-run; `best` is the best of its kind. `COMMAND --help` lists all options;
---debug shows the trace of an error."""
+run; `best` is the best of its kind, `champion` what `promote` made it.
+`COMMAND --help` lists all options; --debug shows the trace of an error."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"there is no command {command!r}; {instead}")
         module = importlib.import_module(
             f"vit_lightning.commands.{command}"
-        )  # torch, unless it is `runs`, `folds`, `sweep`, `serve` or `studio`
+        )  # torch, unless it is `runs`, `folds`, `sweep`, `serve`, `promote` or `studio`
         status: int = module.main(words[1:])
         return status
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vit_lightning.arguments import shown
 from vit_lightning.files import expanded, write_text
+from vit_lightning.registry import ALIASES, FOLDER, find_version, sha256_of
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"
@@ -274,8 +275,8 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
     """The checkpoint that `--run` means.
 
     Args:
-        run: A run's name, its folder, a `.ckpt` file, `best`, or None for the latest finished run; or what `export` has
-            made of one: a `.safetensors` file, or its folder.
+        run: A run's name, its folder, a `.ckpt` file, `best`, `champion`, `candidate`, or None for the latest finished
+            run; or what `export` has made of one: a `.safetensors` file, or its folder.
         logs: The log folder.
 
     Returns:
@@ -301,6 +302,14 @@ def find_checkpoint(run: str | None, logs: Path) -> tuple[Path, str]:
             chosen, why = max(rivals, key=lambda rival: rival.best_acc or 0.0), f"the best of {len(rivals)}"
         path = chosen.checkpoint()
         return path, f"{chosen.name} ({why}), {path.name}"
+    if run in ALIASES:
+        version, named = find_version(run, logs), find_run(run, logs)
+        path = named.checkpoint()
+        if sha256_of(path) != version.sha256:
+            raise ValueError(
+                f"the {run} {named.name} was trained on since it was judged; promote it again, or promote --rollback"
+            )
+        return path, f"{named.name} ({run}, version {version.version}), {path.name}"
     path = expanded(run)
     if path.suffix in WEIGHTS:
         if path.is_file():
@@ -320,11 +329,19 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def find_run(run: str, logs: Path) -> Run:
-    """The run of a name, a folder, or a `.ckpt` file in a run's `checkpoints` folder.
+    """The run of a name, a folder, an alias, or a `.ckpt` file in a run's `checkpoints` folder.
 
     Raises:
         FileNotFoundError: There is no such run.
+        ValueError: The registry is broken.
     """
+    if run in ALIASES:
+        version = find_version(run, logs)
+        for folder in (logs / version.run, Path(version.folder)):  # moved runs are moved together
+            status = read_status(folder / "status.json")
+            if status and status.get("started") == version.started:
+                return Run(folder, status)
+        raise FileNotFoundError(f"the {run} is {version.run}, and that run is no longer in {version.folder}")
     path = expanded(run)
     if path.suffix == ".ckpt" and path.is_file():
         path = path.resolve().parent.parent
@@ -372,7 +389,7 @@ def plain_name(name: str) -> str:
         ValueError: It is none, leads elsewhere, means something else, or would garble a terminal.
     """
     plain = Path(name).name == name and "\\" not in name and name.isprintable() and len(name.encode()) <= 200
-    if not plain or name in ("", "best") or name.startswith(".") or name.endswith(WEIGHTS):
+    if not plain or name in ("", "best", FOLDER, *ALIASES) or name.startswith(".") or name.endswith(WEIGHTS):
         raise ValueError(f"--run {shown(name)} cannot be a run's name; give a plain name such as deeper-8")
     return name
 

@@ -122,7 +122,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
             options: dict[str, Any] = {"batch": 8, "queue": 32, "threads": 1, "window": 100}
             names = [each.name for each in fields(Limits)]
             limits = Limits(**{name: more.pop(name) for name in names if name in more})
-            service = Service(WatchedModel(path), limits, **options | more)
+            service = Service(WatchedModel(lambda: path), limits, **options | more)
             app = application(service, token=token, hosts=hosts)
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             client.service = service  # type: ignore[attr-defined]  # for tests that look inside

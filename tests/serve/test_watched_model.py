@@ -49,7 +49,7 @@ def test_a_newer_file_is_taken_over_and_a_broken_one_is_told_once(
 ) -> None:
     monkeypatch.setattr(module, "LOOK", 0.02)
     told: list[str] = []
-    watched = WatchedModel(model_file, changed=lambda model: told.append(model.version))
+    watched = WatchedModel(lambda: model_file, changed=lambda model: told.append(model.version))
     first = watched.current
     watched.thread.start()
 

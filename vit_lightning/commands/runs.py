@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_lightning.commands.line_parser import LineParser, whole
-from vit_lightning.commands.runs_pruning import add_prune_options, prune
+from vit_lightning.commands.runs_pruning import add_prune_options, prune, say
 from vit_lightning.commands.runs_table import (
     SORTS,
     add_filters,
@@ -25,6 +25,7 @@ from vit_lightning.commands.runs_table import (
     write_json,
 )
 from vit_lightning.progress import legible
+from vit_lightning.registry import Registry, read_registry
 from vit_lightning.runs import LOG_FOLDER, Run, find_checkpoint, find_run, find_runs, finite
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def list_runs(options: Namespace) -> None:
         print(f"none of the {len(runs)} runs in {options.logdir} is such a one; `runs` without options lists them")
     else:
         print_table(found, sort=options.sort, limit=options.limit, wide=options.wide)
+        if why := read_registry(options.logdir).why():
+            say(why)
 
 
 def show_run(run: str, logs: Path, *, as_json: bool = False) -> None:
@@ -117,6 +120,7 @@ def show_run(run: str, logs: Path, *, as_json: bool = False) -> None:
     Raises:
         FileNotFoundError: There is no such run.
     """
+    registry = read_registry(logs)
     if run == "best":
         run = str(find_checkpoint(run, logs)[0])
     found = find_run(run, logs)
@@ -128,7 +132,7 @@ def show_run(run: str, logs: Path, *, as_json: bool = False) -> None:
         )
         return
     print(legible(str(found.folder)))
-    facts = list(facts_of(found))
+    facts = [*facts_of(found), *decisions_on(found, registry)]
     indent = max(len(key) for key, _ in facts) + 4
     for key, text in facts:
         line = f"  {key:<{indent - 2}}{legible(text)}".rstrip()
@@ -148,6 +152,20 @@ def facts_of(run: Run) -> Iterator[tuple[str, str]]:
     if kept:
         yield "checkpoints", ", ".join(f"{path.name} {bytes_in_words(path.lstat().st_size)}" for path in kept)
     yield "disk", bytes_in_words(size_of(run.folder))
+
+
+def decisions_on(run: Run, registry: Registry) -> Iterator[tuple[str, str]]:
+    """What `promote` made of a run, a fact a decision."""
+    for decision in registry.decisions:
+        version = registry[decision["version"]]
+        if (version.run, version.started) == (run.name, run.status.get("started")):
+            alias = next(
+                (f", {name} now" for name, number in registry.aliases.items() if registry[number] is version), ""
+            )
+            yield (
+                f"version {version.version}",
+                f"{decision['outcome']} {decision['time'][:16]}{alias}: {decision['reason']}",
+            )
 
 
 def in_words(key: str, value: Any, run: Run) -> str:  # noqa: ANN401  # anything that JSON holds

@@ -19,6 +19,7 @@ from vit_lightning.commands.runs_table import (
     size_of,
 )
 from vit_lightning.progress import legible
+from vit_lightning.registry import protected, read_registry
 from vit_lightning.runs import Run, find_run, find_runs
 
 #: What a folder's name ends with while it is being removed; it begins with a dot, and is no run any more.
@@ -28,8 +29,8 @@ GOING = ".pruned"
 def add_prune_options(parser: ArgumentParser) -> None:
     """The options of `prune`; what `runs` was given before the word counts, too."""
     parser.description = (
-        "Lists which runs would go and how much room that makes; --yes removes them. Never a running one, and none "
-        "that others started from, unless asked for with --ancestors."
+        "Lists which runs would go and how much room that makes; --yes removes them. Never a running one or a "
+        "champion, and none that others started from, unless asked for with --ancestors."
     )
     parser.add_argument("runs", metavar="RUN", nargs="*", help="runs that may go: names or folders")
     add_filters(parser)
@@ -56,6 +57,9 @@ def prune(options: Namespace) -> int:
     only_checkpoints = options.checkpoints
     everything = find_runs(options.logdir)
     going, kept = choose(everything, options)
+    versions = protected(read_registry(options.logdir))
+    kept |= {run.name: versions[run.name] for run in going if run.name in versions}
+    going = [run for run in going if run.name not in versions]
     if not only_checkpoints:
         needed = dict(needed_by_others(everything, going))
         if options.ancestors:

@@ -5,12 +5,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vit_lightning.arguments import shown
 from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.files import expanded
+from vit_lightning.registry import CHAMPION, champion_file
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint, find_run, run_of
 
 DESCRIPTION = """Answers over HTTP what pictures show, with a model that was exported; where it was not, it is first.
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     place = listening(options.host, options.port)
     with place:
         set_up_logging()
-        model = WatchedModel(expanded(options.model) if options.model else exported(options.run, options.root))
+        model = WatchedModel(finder(options))
         limits = Limits(options.max_mb, options.max_megapixels, options.max_files, options.timeout)
         service = Service(
             model,
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = LineParser(prog="cli.py serve", description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--run", default=None, help="a run's name, its folder or `best`; left out, the latest finished run")
+    add("--run", default=None, help="a run's name, its folder, `best` or `champion`; left out, the latest finished run")
     add("--model", default=None, metavar="FILE", help="a .onnx file that `export` has written, in the place of a run")
     add("--port", type=whole(0), default=8000, help="0 is any that is free (default: %(default)s)")
     add("--host", default=OWN[0], help="another only with a token or --expose (default: %(default)s)")
@@ -131,6 +132,20 @@ def check_reach(options: argparse.Namespace, token: str) -> None:
             f"warning: whoever reaches port {options.port} of {options.host} may ask; {TOKEN} would set a token",
             file=sys.stderr,
         )
+
+
+def finder(options: argparse.Namespace) -> Callable[[], Path]:
+    """What says where the model's file is; the champion's is another one after a promotion.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+        ValueError: It has no folder, or could not be exported.
+    """
+    if options.run == CHAMPION:
+        logs = Path(options.root) / LOG_FOLDER
+        return lambda: champion_file(logs)
+    path = expanded(options.model) if options.model else exported(options.run, options.root)
+    return lambda: path
 
 
 def exported(run: str | None, root: str) -> Path:

@@ -56,9 +56,12 @@ def reliability(probabilities: Array, labels: Labels, bins: int = BINS) -> tuple
     Images are sorted by the confidence of the class said and dealt into bins whose sizes differ by at most one; there
     are fewer bins where there are fewer images.
     """
-    confidence = probabilities.max(axis=1)
-    hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(labels)))
+    return binned(probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(np.float64), bins)
+
+
+def binned(confidence: Array, hit: Array, bins: int = BINS) -> tuple[Array, Array, Labels]:
+    """The same from the confidence of each image, (N,), and whether the class said is right."""
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(hit)))
     return (
         np.array([confidence[part].mean() for part in parts]),
         np.array([hit[part].mean() for part in parts]),
@@ -68,7 +71,11 @@ def reliability(probabilities: Array, labels: Labels, bins: int = BINS) -> tuple
 
 def ece(probabilities: Array, labels: Labels, bins: int = BINS) -> float:
     """Expected calibration error: the bins' mean distance of confidence and accuracy, weighted by their images."""
-    confidence, accuracy, count = reliability(probabilities, labels, bins)
+    return calibration_error(*reliability(probabilities, labels, bins))
+
+
+def calibration_error(confidence: Array, accuracy: Array, count: Labels) -> float:
+    """The same from the bins."""
     return float((np.abs(confidence - accuracy) * count).sum() / count.sum())
 
 

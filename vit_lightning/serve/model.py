@@ -120,7 +120,7 @@ class WatchedModel:
     with. A file that cannot be used is told in one line, once, and the older model stays.
 
     Args:
-        path: The file. `export` exchanges it in one step.
+        find: Where the file is, asked at every look. `export` exchanges it in one step, and the champion's changes.
         changed: Called with each newer model.
 
     Raises:
@@ -128,13 +128,15 @@ class WatchedModel:
         ValueError: It is none that `export` has written.
     """
 
-    def __init__(self, path: Path, changed: Callable[[Model], None] = lambda _: None) -> None:
-        self.path = path
+    def __init__(self, find: Callable[[], Path], changed: Callable[[Model], None] = lambda _: None) -> None:
+        self.find = find
+        self.path = find()
         self.changed = changed
-        self.seen = stamp(path)
-        self.current = load_model(path)
+        self.seen = stamp(self.path)
+        self.current = load_model(self.path)
         self.loaded = time.time()
         self.taken_over = self.refused = 0
+        self.trouble = ""
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch, name="model", daemon=True)
 
@@ -142,11 +144,21 @@ class WatchedModel:
         """Looks until it is ended."""
         before = self.seen
         while not self.ended.wait(LOOK):
+            self.ask()
             found = stamp(self.path)
             if found == before and found != self.seen:  # whoever writes it is through
                 self.seen = found
                 self.look()
             before = found
+
+    def ask(self) -> None:
+        """Finds the file once more; where it cannot be said, it stays the same."""
+        try:
+            self.path, self.trouble = self.find(), ""
+        except (OSError, ValueError) as error:
+            if told(error) != self.trouble:
+                self.trouble = told(error)
+                log.warning("%s; %s goes on", self.trouble, self.current.version[:12])
 
     def look(self) -> None:
         """Takes the file's model over, if it is another and can be used."""
