@@ -16,6 +16,7 @@ import argparse
 import csv
 import gzip
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,9 @@ def chance(before: Array, after: Array, sizes: Array) -> float:
     return 1.0 if told is None else one_sided(told)
 
 
-def draw(rng: np.random.Generator, world: str, groups: int, real: tuple[Array, Array, Array] | None):  # noqa: ANN201  # a closure
+def draw(
+    rng: np.random.Generator, world: str, groups: int, real: tuple[Array, Array, Array] | None
+) -> tuple[Array, Callable[[float], Array]]:
     """The groups' sizes, and what draws the hits in each of a model so much better."""
     if real is not None:
         one, other, sizes = real

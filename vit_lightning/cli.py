@@ -19,7 +19,8 @@ COMMANDS = {
     "sweep": "a grid or a search, on any number of machines: --grid KEY=a,b,c",
     "export": "a run as a file for others: --format onnx",
     "serve": "an exported run behind HTTP, without torch: --run RUN",
-    "promote": "a run becomes champion, if it is really better: promote RUN",
+    "promote": "a run becomes champion, if it is really better: RUN",
+    "retrain": "pictures have come: a new run, a new champion? --config ...",
     "studio": "all of this in the browser, on this machine",
     "runs": "list the runs; `runs show RUN`, `runs compare RUN RUN`",
 }
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"there is no command {command!r}; {instead}")
         module = importlib.import_module(
             f"vit_lightning.commands.{command}"
-        )  # torch, unless it is `runs`, `folds`, `sweep`, `serve`, `promote` or `studio`
+        )  # torch, unless it is `runs`, `folds`, `sweep`, `serve`, `promote`, `retrain` or `studio`
         status: int = module.main(words[1:])
         return status
     except KeyboardInterrupt:

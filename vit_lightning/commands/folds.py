@@ -6,9 +6,6 @@ import logging
 import os
 import platform
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vit_lightning.cli_errors import check_configs
+from vit_lightning.commands.calling import called
 from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import LOG_FOLDER, now, plain_name, read_status, run_stem, write_status
@@ -205,15 +203,7 @@ class FoldsResult:
             MemberRefusedError: It was refused.
             ValueError: It failed otherwise.
         """
-        process = subprocess.Popen([sys.executable, "-m", "vit_lightning.cli", command, *words])
-        try:
-            status = process.wait()
-        except BaseException:
-            process.send_signal(signal.SIGTERM)  # Ctrl-C on a terminal has reached it already; SIGTERM has not
-            process.wait()
-            raise
-        if status in (130, 128 + signal.SIGTERM):
-            raise KeyboardInterrupt
+        status = called(command, *words)
         if status == 2:
             raise MemberRefusedError(f"that was {command} of {member}: mend what it says, and repeat the command")
         if status != 0:

@@ -3,12 +3,11 @@
 import argparse
 import logging
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_lightning.commands.calling import called
 from vit_lightning.commands.line_parser import LineParser
 from vit_lightning.files import replacing
 from vit_lightning.progress import set_up_logging
@@ -166,10 +165,7 @@ def call(command: str, *words: str) -> None:
     Raises:
         ValueError: It failed.
     """
-    done = subprocess.run([sys.executable, "-m", "vit_lightning.cli", command, *words], check=False)
-    if done.returncode < 0 or done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode:
+    if called(command, *words):
         raise ValueError(f"that was {command} {' '.join(words)}: mend what it says, and promote again")
 
 
