@@ -174,7 +174,7 @@ def kills(place: Path, rounds: int) -> None:
         RuntimeError: The next call did not come to a decision, or left something half-written.
     """
     phases: dict[str, Callable[[Path], bool]] = {
-        "before fit": lambda folder: record_of(place).is_file(),
+        "before fit": lambda _: record_of(place).is_file(),
         "fit": lambda folder: (folder / "checkpoints" / "last.ckpt").is_file(),
         "test": lambda folder: state_of(folder) == "finished",
         "export": lambda folder: (folder / "report" / "metrics.json").is_file(),

@@ -29,10 +29,10 @@ from vit_lightning.runs import LOG_FOLDER, find_run, read_json, read_status, run
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = """Looks whether pictures have come, gone or changed since the last time; where they have, trains a new run
-on all of them, tests and exports it, and promotes it if it is really better than the champion. What was held out stays
-held out; of new groups as many join it as the split's rule wants. Stopped or killed in whatever step, the same command
-goes on. All options of fit are taken, too."""
+DESCRIPTION = """Looks whether pictures have come, gone or changed since the last time; where they have, trains a new
+run on all of them, tests and exports it, and promotes it if it is really better than the champion. What was held out
+stays held out; of new groups as many join it as the split's rule wants. Stopped or killed in whatever step, the same
+command goes on. All options of fit are taken, too."""
 
 #: Options of `fit` that are this command's own business.
 OWN = ("--run", "--resume", "--ckpt_path", "--data.keep_parts", "--data.fold")
