@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from vit_lightning.commands.runs import facts_of
+from vit_lightning.commands.runs import decisions_on, facts_of
 from vit_lightning.commands.runs_table import FOOTNOTES, SORTS, cells_of, chosen, section_title, sections_of, titles_of
+from vit_lightning.registry import read_registry
 from vit_lightning.runs import STATES, Run, read_numbers
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
-from vit_lightning.studio.views.shared import begin, choose_run, command, go_to, guarded, page, show_job, word_of
+from vit_lightning.studio.views.shared import begin, choose_run, command, go_to, guarded, page, plain, show_job, word_of
 
 #: Data sets and splits whose runs are shown at once.
 SECTIONS = 10
@@ -34,6 +35,7 @@ def show(where: Place) -> None:
     sort = last.selectbox("Order within a split", list(SORTS), key="sort")
     options = Namespace(state=",".join(states) or None, name=name or None, data=data or None, split=None)
     found = chosen(everything, options)
+    show_champion(where)
     show_table(found, sort)
     words = [f"--{key}={value}" for key, value in vars(options).items() if value]
     command(["runs", *words, *([f"--sort={sort}"] if sort != "val" else []), "--wide"])
@@ -48,6 +50,13 @@ def show(where: Place) -> None:
         compare(where, found)
     with going:
         prune(found)
+
+
+def show_champion(where: Place) -> None:
+    """Who is champion, and why."""
+    why = read_registry(where.logs).why()
+    if why is not None:
+        st.success(plain(why), icon=":material/trophy:")
 
 
 def show_table(runs: Sequence[Run], sort: str) -> None:
@@ -90,8 +99,10 @@ def show_run(where: Place, run: Run) -> None:
             show_report(path.read_text(encoding="utf-8", errors="replace"))
         command(words)
     with tabs[1]:
-        st.dataframe([{"what": key, "value": text} for key, text in facts_of(run)], hide_index=True)
+        facts = [*facts_of(run), *decisions_on(run, read_registry(where.logs))]
+        st.dataframe([{"what": key, "value": text} for key, text in facts], hide_index=True)
         command(["runs", "show", word_of(run)])
+        command(["promote", word_of(run)], "To make it the champion, if it is really better")
     with tabs[2]:
         config = where.file_of(run, "config.yaml")
         st.code(config.read_text(encoding="utf-8", errors="replace") if config else "", language="yaml", height=480)
