@@ -1,7 +1,7 @@
 """The whole life of a champion, under load; and `retrain` killed in each of its phases.
 
     python -m benchmarks.champion life [--epochs 6] [--clients 4]
-    python -m benchmarks.champion kills [--rounds 2]
+    python -m benchmarks.champion kills [--rounds 1]
 
 `life`: `retrain` makes a first champion of half of the demo's clips; while clients ask the server for labels without a
 pause, the other clips come, and `retrain` makes a better champion, which the server takes over; then a worse run is
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.serve import server
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("what", choices=("life", "kills"))
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -167,8 +167,8 @@ def ask_text(port: int, path: str) -> str:
 # Kills
 
 
-def kills(place: Path, rounds: int) -> None:
-    """Kills `retrain` in each phase, alone and with its child.
+def kills(place: Path, rounds: int, cases: Sequence[tuple[str, bool]] = ()) -> None:
+    """Kills `retrain` in each phase, alone and with its child; or in the cases that are given.
 
     Raises:
         RuntimeError: The next call did not come to a decision, or left something half-written.
@@ -181,34 +181,32 @@ def kills(place: Path, rounds: int) -> None:
         "promote": lambda folder: (folder / "export" / "parity.json").is_file(),
     }
     draw_demo(place / "frames", clips=40, size=(36, 64))
-    number = 0
-    for together in [False, True] * (rounds // 2 or 1):
-        for phase, reached in phases.items():
-            number += 1
-            touch = next((place / "frames").rglob("*.jpg"))
-            os.utime(touch, (number, number))  # there is something new
-            record_of(place).unlink(missing_ok=True)
-            folder = place / LOGS / f"demo-retrain-{number:03}"
-            process = subprocess.Popen(
-                [*CLI, "retrain", *SMALL],
-                cwd=place,
-                start_new_session=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.STDOUT,
-            )
-            while process.poll() is None and not reached(folder):
-                time.sleep(0.01)
-            if process.poll() is None:
-                (os.killpg if together else os.kill)(process.pid, signal.SIGKILL)
-                process.wait()
-            before = len(read_registry(place / LOGS).decisions)
-            began = time.monotonic()
-            done = subprocess.run([*CLI, "retrain", *SMALL], cwd=place, check=False, capture_output=True, text=True)
-            registry = read_registry(place / LOGS)
-            check_whole(place, folder, done, registry)
-            who = "with its child" if together else "alone"
-            print(f"killed {who} in {phase}: {before} decisions before, {len(registry.decisions)} after, ", end="")
-            print(f"{time.monotonic() - began:.0f} s; {registry.decisions[-1]['outcome']}", flush=True)
+    everything = [(phase, together) for together in [False, True] * rounds for phase in phases]
+    for number, (phase, together) in enumerate(cases or everything, start=1):
+        touch = next((place / "frames").rglob("*.jpg"))
+        os.utime(touch, (number, number))  # there is something new
+        record_of(place).unlink(missing_ok=True)
+        folder = place / LOGS / f"demo-retrain-{number:03}"
+        process = subprocess.Popen(
+            [*CLI, "retrain", *SMALL],
+            cwd=place,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+        while process.poll() is None and not phases[phase](folder):
+            time.sleep(0.01)
+        if process.poll() is None:
+            (os.killpg if together else os.kill)(process.pid, signal.SIGKILL)
+            process.wait()
+        before = len(read_registry(place / LOGS).decisions)
+        began = time.monotonic()
+        done = subprocess.run([*CLI, "retrain", *SMALL], cwd=place, check=False, capture_output=True, text=True)
+        registry = read_registry(place / LOGS)
+        check_whole(place, folder, done, registry)
+        who = "with its child" if together else "alone"
+        print(f"killed {who} in {phase}: {before} decisions before, {len(registry.decisions)} after, ", end="")
+        print(f"{time.monotonic() - began:.0f} s; {registry.decisions[-1]['outcome']}", flush=True)
 
 
 def record_of(place: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vit_lightning.registry import Registry, Version, write_registry
 from vit_lightning.runs import Run, read_numbers, read_status
 from vit_lightning.studio import jobs
 from vit_lightning.studio.roots import Place
@@ -270,6 +271,26 @@ def test_runs_lists_ranks_filters_and_shows_one_in_full(page: Page) -> None:
     runs.multiselect(key="states").set_value(["failed"]).run()
     assert errors(runs) == []
     assert "runs --state=failed --wide" in codes(runs)
+
+
+def test_runs_names_the_champion_and_why(page: Page, work: Path) -> None:
+    logs = work / "lightning_logs"
+    assert page("runs").success == []
+    started = read_status(logs / "first/status.json")["started"]
+    version = Version(1, "first", str(logs / "first"), started, "2026-01-01", "0" * 64)
+    told = {"time": "2026-01-02T03:04", "version": 1, "against": None, "outcome": "promoted", "figures": {}}
+    write_registry(logs, Registry([version], {"champion": 1}, [told | {"reason": "it is *much* better"}]))
+    runs = page("runs")
+    assert errors(runs) == []
+    assert [box.value for box in runs.success] == [
+        plain("champion: first (version 1), 2026-01-02: it is *much* better")
+    ]
+    (facts,) = [table.value for table in runs.dataframe if "what" in table.value]
+    assert list(facts[facts["what"] == "version 1"]["value"]) == [
+        "promoted 2026-01-02T03:04, champion now: it is *much* better"
+    ]
+    (logs / "registry.json").write_text("{")
+    assert "registry" in errors(page("runs"))[0]
 
 
 def test_runs_compares_and_removes_after_a_dry_run(page: Page, work: Path) -> None:
