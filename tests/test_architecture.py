@@ -22,6 +22,7 @@ LAYERS = (
     ("evaluation",),
     ("module",),
     ("data",),
+    ("tracking",),
     ("runs",),
     ("checkpoint", "optim"),
     ("public_weights",),
