@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vit_lightning.runs import read_status
 from vit_lightning.tracking.run import TrackedRun, name_of
-from vit_lightning.tracking.store import why
+from vit_lightning.tracking.store import memory_of, why
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -48,7 +48,7 @@ def add_version(run: TrackedRun, onnx: Path, class_names: Sequence[str]) -> None
     """
     digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
     name = name_of(read_status(run.folder / "status.json"))
-    known = run.memory.get("model") or {}
+    known = memory_of(run.folder).get("model") or {}
     if known.get("sha256") == digest and known.get("name") == name and is_there(run, known):
         log.info("MLflow has the model by now: version %s of %s", known["version"], name)
         return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vit_lightning import __version__
 from vit_lightning.files import write_text
 from vit_lightning.runs import METRIC_NUMBERS, METRIC_SECTIONS, Run, finite, read_json, read_numbers, read_status, sound
-from vit_lightning.tracking.store import ARTIFACTS, MEMORY, STORE, connect, store_of, why, without_password
+from vit_lightning.tracking.store import ARTIFACTS, MEMORY, STORE, connect, memory_of, store_of, why, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,20 +51,12 @@ class TrackedRun:
     @property
     def where(self) -> str:
         """The store in words."""
-        return without_password(self.address) if self.address else str(self.folder.parent / STORE)
-
-    @property
-    def memory(self) -> dict[str, Any]:
-        """What the folder remembers of MLflow; nothing where that is of another store."""
-        memory = read_json(self.folder / MEMORY)
-        address = without_password(self.address) if self.address else None
-        return memory if memory.get("tracking_uri") == address else {}
+        return without_password(self.address) or str(self.folder.parent / STORE)
 
     def remember(self, **facts: object) -> None:
         """Keeps run and model in the folder, for the commands to come."""
-        address = without_password(self.address) if self.address else None
-        content = self.memory | {"tracking_uri": address, "run_id": self.run_id} | facts
-        write_text(self.folder / MEMORY, json.dumps(content, indent=2) + "\n")
+        told = {"tracking_uri": without_password(self.address), "run_id": self.run_id}
+        write_text(self.folder / MEMORY, json.dumps(memory_of(self.folder) | told | facts, indent=2) + "\n")
 
     def send(self, reports: Sequence[Path] = ()) -> None:
         """Finds or makes the MLflow run, and sends what it has not got.
@@ -99,7 +91,7 @@ class TrackedRun:
         """The MLflow run that the folder remembers, unless somebody has deleted it there."""
         from mlflow.exceptions import MlflowException
 
-        run_id = self.memory.get("run_id")
+        run_id = memory_of(self.folder).get("run_id")
         if not isinstance(run_id, str):
             return None
         try:

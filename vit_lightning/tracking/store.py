@@ -57,6 +57,12 @@ def store_of(folder: Path) -> str | None:
     return os.environ.get("MLFLOW_TRACKING_URI") or (remembered if isinstance(remembered, str) else None)
 
 
+def memory_of(folder: Path) -> dict[str, Any]:
+    """What a run's folder remembers of MLflow; nothing where that is of another store than `store_of` tells."""
+    memory = read_json(folder / MEMORY)
+    return memory if memory.get("tracking_uri") == without_password(store_of(folder)) else {}
+
+
 def connect(address: str | None, logs: Path) -> "MlflowClient":
     """MLflow's client of a store.
 
@@ -73,9 +79,9 @@ def connect(address: str | None, logs: Path) -> "MlflowClient":
     return MlflowClient(address or f"sqlite:///{(logs / STORE).resolve().as_posix()}")
 
 
-def without_password(address: str) -> str:
+def without_password(address: str | None) -> str | None:
     """An address as it may be shown and kept: a password in it is nobody's business."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", address)
+    return address and re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", address)
 
 
 def why(error: BaseException) -> str:
