@@ -62,7 +62,9 @@ def test_the_same_file_is_one_version_and_another_the_next(
     memory = json.loads((folder / "mlflow.json").read_text())
     assert memory["model"]["version"] == 2
     assert versions[2].run_id == memory["run_id"]
-    assert len(client.get_run(memory["run_id"]).outputs.model_outputs) == 2
+    outputs = client.get_run(memory["run_id"]).outputs
+    assert outputs is not None
+    assert len(outputs.model_outputs) == 2
     client.delete_model_version("colours", "2")
     register(folder, onnx_file, NAMES)
     assert json.loads((folder / "mlflow.json").read_text())["model"]["version"] == 4

@@ -97,7 +97,7 @@ def write_model(folder: Path, onnx: Path, class_names: Sequence[str], model: "Lo
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    columns = [ColSpec(DataType.string, "label"), ColSpec(DataType.float, "confidence")]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label"), ColSpec(DataType.float, "confidence")]
     columns += [ColSpec(DataType.float, f"probability_{name}") for name in class_names]
     pictures = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
     packages = [f"{name}=={version(name)}" for name in ("numpy", "onnxruntime", "pandas")]
@@ -117,7 +117,8 @@ def write_model(folder: Path, onnx: Path, class_names: Sequence[str], model: "Lo
 def example() -> npt.NDArray[np.uint8]:
     """A made-up picture (1, 24, 32, 3): which pictures a project has is nobody's business."""
     height, width, color = np.ogrid[:24, :32, :3]
-    return (8 * height + 4 * width + 40 * color)[None].astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = (8 * height + 4 * width + 40 * color).astype(np.uint8)
+    return picture[None]
 
 
 def add_to_registry(run: TrackedRun, name: str, model: "LoggedModel", digest: str) -> int:
