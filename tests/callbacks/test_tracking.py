@@ -81,7 +81,7 @@ def test_that_it_is_back_is_said(told: list[tuple[str, str]]) -> None:
 
 
 def test_what_hangs_costs_its_time_and_no_more(told: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "FIRST", 0.1)
+    monkeypatch.setattr(tracking, "ALL", 0.1)
     monkeypatch.setattr(tracking, "EPOCH", 0.1)
     assert train(lambda: time.sleep(60)) == ["all", "all"]
     assert told[0][1].startswith("MLflow at http://host is not told (no answer within 0.1 seconds)")

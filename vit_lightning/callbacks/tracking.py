@@ -11,8 +11,8 @@ from vit_lightning.tracking.store import within
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a run waits for MLflow at most: at first, when a new store makes its tables, and in an epoch.
-FIRST, EPOCH = 120.0, 10.0
+#: Seconds that a run waits for MLflow at most: for all there is, perhaps with a store's tables, and in an epoch.
+ALL, EPOCH = 120.0, 10.0
 
 
 class Tracking(Callback):
@@ -48,7 +48,7 @@ class Tracking(Callback):
         """Settings, data and the epochs so far."""
         if trainer.is_global_zero:
             self.begun = True
-            self.tell(self.run.send, FIRST)
+            self.tell(self.run.send, ALL)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's scores."""
@@ -58,7 +58,7 @@ class Tracking(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """How it ended, and all that is missing."""
         if self.begun:
-            self.tell(self.run.send, EPOCH)
+            self.tell(self.run.send, ALL)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The same, unless MLflow was gone: who stops a run waits for it."""

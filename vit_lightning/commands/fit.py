@@ -217,8 +217,7 @@ class Fit(ModelCommand):
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
         callbacks: list[Callback] = [StopAtNaN(), self.history, BatchSeeding()]
-        if self.options.tracker is not None:
-            callbacks.append(Tracking(self.run_folder))
+        callbacks += [Tracking(self.run_folder)] if self.options.tracker else []
         callbacks += [TrainingImages(self.run_folder), HeldOutImages(self.run_folder)]
         callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
         if self.options.model.ema is not None:  # after the pictures, which are of the averaged weights

@@ -77,8 +77,9 @@ class TrackedRun:
         self.sent = {(metric.step, metric.value) for metric in history}
         self.send_epochs()
         best = run.status.get("best") or {}
-        if finite(best.get("val/acc")) is not None and finite(best.get("epoch")) is not None:
-            self.send_scores({"best/val/acc": best["val/acc"]}, int(best["epoch"]))
+        epoch, score = finite(best.get("epoch")), finite(best.get("val/acc"))
+        if epoch is not None and score is not None and tracked.data.metrics.get("best/val/acc") != score:
+            self.send_scores({"best/val/acc": score}, int(epoch))
         for report in dict.fromkeys([*sorted(self.folder.glob("report*")), *reports]):
             self.send_report(report, tracked)
         state = STATES.get(run.state)
