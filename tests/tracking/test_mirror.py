@@ -84,6 +84,18 @@ def test_an_alias_leaves_other_data_s_models(
     assert aliases_of(client, "sh_apes") == {"champion": 1}
 
 
+def test_another_store_s_version_of_the_same_number_is_not_ours(
+    both: None, logs: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.db").write_bytes(empty_store.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    other = MlflowClient(f"sqlite:///{tmp_path / 'other.db'}")
+    other.create_registered_model("colours")
+    other.create_model_version("colours", str(tmp_path), run_id=None)
+    mirror(registry(logs, "one", "two", champion=1), logs)
+    assert aliases_of(other, "colours") == {}
+
+
 def test_without_mlflow_nothing_happens(make_run: MakeRun, logs: Path, told: list[tuple[str, str]]) -> None:
     make_run("one")
     (logs / "mlflow.db").unlink()
