@@ -22,6 +22,7 @@ LAYERS = (
     ("evaluation",),
     ("module",),
     ("data",),
+    ("tracking",),
     ("runs",),
     ("registry",),
     ("checkpoint", "optim"),

@@ -44,6 +44,8 @@ NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning per type is shown",
+    # MLflow 3.17 calls what SQLAlchemy 2.1 means to take away.
+    r".*``noload`` loader strategy is deprecated",
     # What a file holds beyond numbers, words and tensors is refused in words of our own.
     r"Detected pickle protocol",
     # There is another way to read the pictures where torchvision's has gone.

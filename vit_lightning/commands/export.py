@@ -17,6 +17,7 @@ from vit_lightning.commands.line_parser import LineParser, whole
 from vit_lightning.files import check_folder, expanded, replacing, write_text
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import EXPORTED, LOG_FOLDER, find_checkpoint, now, read_json, read_status, run_of
+from vit_lightning.tracking.store import check_tracker
 
 if TYPE_CHECKING:
     from vit_lightning.export.parity import Classifier, Floats, Parity
@@ -43,9 +44,14 @@ def main(arguments: Sequence[str]) -> int:
         raise ValueError(
             f"export needs {' and '.join(missing)}: pip install 'vit-lightning[export]', or -e '.[export]'"
         )
+    check_tracker(options.tracker)
+    if options.tracker is not None and options.format != "onnx":
+        raise ValueError(f"--tracker registers the ONNX file; leave it out, or --format {options.format}")
     logs = Path(options.root) / LOG_FOLDER
     checkpoint, words = find_checkpoint(options.run, logs)
     folder = run_of(checkpoint)
+    if options.tracker is not None and folder is None:
+        raise ValueError(f"--tracker goes on with a run, and {checkpoint} is in no run's folder; leave it out")
     output = expanded(options.output) if options.output else (folder or Path()) / "export"
     check_folder(output, "what is exported", "give another with --output")
     log.info("exporting %s", words)
@@ -68,6 +74,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--licence", default="not stated", help=text)
     text = "web: onnxruntime-web as npm packs it; left out, it is fetched from npm's registry once"
     parser.add_argument("--runtime", default=None, metavar="FILE", help=text)
+    text = "onnx: also a version of the model in MLflow, in lightning_logs/mlflow.db or what MLFLOW_TRACKING_URI says"
+    parser.add_argument("--tracker", choices=("mlflow",), default=None, help=text)
     parser.add_argument("--trainer.default_root_dir", dest="root", default=".", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -91,6 +99,10 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
     versions = {"onnxruntime": onnxruntime.__version__, "created": now(), "checkpoint": str(checkpoint)}
     write_text(output / "parity.json", json.dumps(found.record() | versions, indent=2) + "\n")
     log.info("written to %s (%.1f MB), %d classes", output / "model.onnx", size / 1e6, len(model.class_names))
+    if options.tracker is not None and (folder := run_of(checkpoint)) is not None:
+        from vit_lightning.tracking.model import register
+
+        register(folder, output / "model.onnx", model.class_names)
 
 
 def write_checked_onnx(

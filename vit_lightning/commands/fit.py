@@ -21,6 +21,7 @@ from vit_lightning.callbacks.monitor import ClassMonitor, StepMonitor
 from vit_lightning.callbacks.pictures import HeldOutImages, TrainingImages
 from vit_lightning.callbacks.seeding import BatchSeeding
 from vit_lightning.callbacks.terminal import print_summary
+from vit_lightning.callbacks.tracking import Tracking
 from vit_lightning.checkpoint import changed_arguments, initial_weights
 from vit_lightning.cli_errors import check_configs
 from vit_lightning.commands.model_command import ModelCommand, run_command
@@ -216,6 +217,7 @@ class Fit(ModelCommand):
             return []
         self.history = History(self.run_folder, self.facts(), self.begin)
         callbacks: list[Callback] = [StopAtNaN(), self.history, BatchSeeding()]
+        callbacks += [Tracking(self.run_folder)] if self.options.tracker else []
         callbacks += [TrainingImages(self.run_folder), HeldOutImages(self.run_folder)]
         callbacks += [ClassMonitor(self.model.class_names), StepMonitor()]
         if self.options.model.ema is not None:  # after the pictures, which are of the averaged weights

@@ -193,7 +193,8 @@ class FoldsResult:
             self.call("fit", words, member)
         elif state != "finished":
             self.call("fit", [f"--resume={member}", *place], member)
-        self.call("test", [f"--run={member}", *place], member)
+        tracker = [f"--tracker={name}" for name in values_of(self.options, "--tracker")]
+        self.call("test", [f"--run={member}", *place, *tracker], member)
 
     def call(self, command: str, words: Sequence[str], member: str) -> None:
         """Runs a command in a process of its own, whose lines are shown as they come.

@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import platformdirs
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -41,6 +41,7 @@ from vit_lightning.models.sizes import fitting_sizes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import is_terminal, set_up_logging
 from vit_lightning.runs import LOG_FOLDER, find_checkpoint
+from vit_lightning.tracking.store import check_tracker
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,10 @@ class ModelCommand(LightningCLI):
         parser.add_argument("--save_every", type=float, default=5.0, help=text if training else argparse.SUPPRESS)
         text = "Stop early after so many epochs without a better val/acc; left out, all epochs are done."
         parser.add_argument("--patience", type=int, default=None, help=text if training else argparse.SUPPRESS)
+        tracked = self.name in ("fit", "test")
+        text = "Where else the run is kept: `mlflow`, in lightning_logs/mlflow.db or what MLFLOW_TRACKING_URI says."
+        text = text if tracked else argparse.SUPPRESS
+        parser.add_argument("--tracker", type=Literal["mlflow"] | None, default=None, help=text)
         # An image size that is left out is chosen later, for both.
         parser.link_arguments(
             "model.image_size", "data.image_size", compute_fn=lambda size: 1 if size is None else size
@@ -238,6 +243,7 @@ class ModelCommand(LightningCLI):
         """Paths as they are from any working folder, and the classes: the data's, or the model's held against them."""
         if self.further:
             set_up_logging(quiet=True)
+        check_tracker(self.options.tracker)
         model, data = self.options.model, self.options.data
         check_trainer(self.options.trainer)
         if data.root == "":

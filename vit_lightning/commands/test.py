@@ -19,6 +19,7 @@ from vit_lightning.commands.seen import Seen, add_allow_seen
 from vit_lightning.data.splitting import Split
 from vit_lightning.files import check_folder, expanded
 from vit_lightning.runs import read_status
+from vit_lightning.tracking.run import track
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,14 @@ class Test(EvaluationCommand):
         """What the run's `status.json` says; nothing for a checkpoint by itself."""
         return {} if self.run_folder is None else read_status(self.run_folder / "status.json")
 
+    def before_instantiate_classes(self) -> None:
+        """As all commands do; only a run is tracked."""
+        if self.options.tracker is not None and self.run_folder is None:
+            raise ValueError(
+                f"--tracker goes on with a run, and {self.options.ckpt_path} is in no run's folder; leave it out"
+            )
+        super().before_instantiate_classes()
+
     def load_split(self, stage: str) -> None:
         """As all commands do; but where `--data.root` is another set than the run's, its images are all held out."""
         data = self.datamodule
@@ -97,6 +106,8 @@ class Test(EvaluationCommand):
             self.outputs.logits["val"] = self.outputs.logits.pop("test")
         if self.trainer.is_global_zero:
             self.report(part, seen)
+            if self.options.tracker is not None and self.run_folder is not None:
+                track(self.run_folder, [self.report_folder] if self.options.output else [])
         return 0
 
     def report(self, part: Literal["val", "test"], seen: Seen) -> None:
