@@ -212,6 +212,20 @@ def test_what_is_missing_or_older_than_the_run_is_made_first(called: list[tuple[
     assert called == [("test", f"--run={folder}"), ("export", f"--run={folder}")]
 
 
+def test_a_tracked_run_is_tested_and_exported_with_its_tracker_and_mirrored(
+    called: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored: list[dict[str, Any]] = []
+    monkeypatch.setattr(command, "mirror", lambda registry, _: mirrored.append(registry["aliases"]))
+    for name, share in (("first", 0.5), ("next", 0.9)):
+        folder = make_run(name, share, status={"ended": "2026-01-03"})
+        (folder / "mlflow.json").write_text("{}")
+        main([name])
+    assert called[:2] == [(name, f"--run={LOGS / 'first'}", "--tracker=mlflow") for name in ("test", "export")]
+    main(["--rollback"])
+    assert mirrored == [{"champion": 1}, {"champion": 2}, {"champion": 1}]
+
+
 def test_a_champion_of_another_split_is_scored_on_the_candidate_s(
     monkeypatch: pytest.MonkeyPatch, called: list[tuple[str, ...]], told: Told
 ) -> None:

@@ -83,3 +83,45 @@ def test_a_newer_file_is_taken_over_and_a_broken_one_is_told_once(
     assert all(second.version[:12] in line for line in lines)
     probabilities = first.answer(np.full((2, 3, 3, 3), 9, dtype=np.uint8))  # whoever began with it ends with it
     assert probabilities.shape == (2, 3)
+
+
+def test_a_champion_that_is_another_file_is_taken_over_and_back(
+    model_file: Path,
+    tmp_path: Path,
+    write_model: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.02)
+    other = tmp_path / "other.onnx"
+    write_model(other, run="other")
+    found: list[Path | Exception] = [model_file]
+
+    def find() -> Path:
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    watched = WatchedModel(find)
+    first = watched.current
+    watched.thread.start()
+
+    def waited(condition: Callable[[], bool]) -> None:
+        for _ in range(500):
+            if condition():
+                return
+            watched.ended.wait(0.02)
+        raise AssertionError
+
+    with caplog.at_level(logging.INFO, "vit_lightning"):
+        found[0] = other
+        waited(lambda: watched.current.card["run"] == "other")
+        found[0] = ValueError("the registry is broken")
+        waited(lambda: bool(watched.trouble))
+        watched.ended.wait(0.2)
+        assert watched.current.card["run"] == "other"
+        found[0] = model_file
+        waited(lambda: watched.current.version == first.version)
+    watched.end()
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("the registry is broken" in line for line in lines) == 1  # once, however often it is asked

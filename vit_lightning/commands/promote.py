@@ -4,6 +4,7 @@ import argparse
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from vit_lightning.registry import (
     write_registry,
 )
 from vit_lightning.runs import LOG_FOLDER, Run, find_run, now, read_json, read_status
+from vit_lightning.tracking.mirror import mirror
+from vit_lightning.tracking.store import MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +115,7 @@ def promote(run: Run, logs: Path, margin: float = 0.0) -> bool:
         else:
             registry.aliases[CANDIDATE] = version.version
         write_registry(logs, registry)
+        mirror(asdict(registry), logs)
     log.info("%s: %s", "promoted" if better else "refused", reason)
     return better
 
@@ -153,10 +157,11 @@ def complete(run: Run) -> None:
         ValueError: One of them failed.
     """
     ended = str(run.status.get("ended") or "")
+    tracker = ["--tracker=mlflow"] if (run.folder / MEMORY).is_file() else []  # it goes on with what `fit` began
     for command, record in (("test", "report/metrics.json"), ("export", "export/parity.json")):
         told = read_json(run.folder / record)
         if not told or str(told.get("created", "")) < ended:
-            call(command, f"--run={run.folder}")
+            call(command, f"--run={run.folder}", *tracker)
 
 
 def call(command: str, *words: str) -> None:
@@ -305,4 +310,5 @@ def roll_back(logs: Path) -> None:
     registry.decisions.append(told | {"outcome": ROLLED_BACK, "reason": reason, "figures": {}})
     registry.aliases[CHAMPION] = again.version
     write_registry(logs, registry)
+    mirror(asdict(registry), logs)
     log.info("%s", reason)
