@@ -14,6 +14,7 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from vit_lightning.cli import main
+from vit_lightning.evaluation.unknown import keep_unknown, read_unknown
 
 TINY = [
     *("--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"),
@@ -228,3 +229,32 @@ def test_folds_test_all_images_and_are_compared_together(
     out = capsys.readouterr().out
     assert "96 images, each by itself, scored by both" in out
     assert "a1, a2" in out
+
+
+def test_what_is_kept_of_sets_is_told_by_predict_and_counts_for_these_weights_alone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six blocks are too few for sets; a threshold as of folds is put there by hand."""
+    metrics, checkpoint = metrics_of(run), run / "checkpoints/best.ckpt"
+    assert all("takes" in each["refused"] for each in metrics["sets"]["levels"])
+    assert not (run / "report/unknown.json").exists()
+    assert main(["predict", "--run=one", "--output=plain.csv"]) == 0
+    kept = {"level": 0.9, "threshold": 0.75, "groups": 39, "kind": "blocks", "models": 5}
+    keep_unknown(run, checkpoint, sets=kept)
+    assert main(["predict", "--run=one", "--output=sets.csv"]) == 0
+    assert main(["predict", "--run=one", "--output=sets.json", "--top=1"]) == 0
+    with Path("plain.csv").open(newline="") as file:
+        assert "set" not in next(csv.reader(file))
+    with Path("sets.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, each in zip(rows, json.loads(Path("sets.json").read_text()), strict=True):
+        likely = [row["label"], *(row[f"label_{k}"] for k in (2, 3) if float(row[f"confidence_{k}"]) >= 0.25)]
+        assert row["set"] == " | ".join(likely)
+        assert each["set"] == likely
+    said = " ".join(capsys.readouterr().out.split())
+    assert "for 90% of pictures of new groups, by 39 blocks that 5 models of folds" in said
+    checkpoint.write_bytes(checkpoint.read_bytes() + b" ")
+    assert read_unknown(run, checkpoint) == {}
+    assert "is of other weights than" in " ".join("".join(capsys.readouterr()).split())
+    keep_unknown(run, checkpoint, sets=None)
+    assert not (run / "report/unknown.json").exists()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from vit_lightning.evaluation import report
+from vit_lightning.evaluation.conformal import calibrate_sets
 from vit_lightning.evaluation.folds import Member, summarise
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score
 from vit_lightning.evaluation.report import least_sure_hits, surest_mistakes, write_report
@@ -684,3 +685,17 @@ def test_on_paper(which: str, browser: Any, request: pytest.FixtureRequest) -> N
     contrast, text = tab.evaluate(CONTRAST)
     assert contrast >= 4.5, text
     tab.close()
+
+
+def test_sets_are_told_folded_and_refused_in_a_sentence(frames: Path) -> None:
+    outcome = outcome_of(frames, groups=24)
+    metrics = metrics_of(outcome, sets=calibrate_sets(outcome, "blocks of 4 frames"))
+    words = words_of(metrics)
+    first = metrics["sets"]["levels"][0]
+    assert f"{first['mean_size']:.1f} of 4, to be right for 90" in words
+    assert f"{100 * first['coverage']:.1f}" in words
+    assert "for an image of a new group" in words
+    few = outcome_of(frames, groups=6)
+    words = words_of(metrics_of(few, sets=calibrate_sets(few, "blocks of 4 frames")))
+    assert "too few blocks of 4 frames to tell" in words
+    assert "To promise the true class for 90% takes 9 groups or more, and there are 6 blocks of 4 frames" in words

@@ -223,6 +223,7 @@ class FoldsResult:
 
     def report(self) -> dict[str, Any]:
         """Writes the result over every image, and says what it is."""
+        from vit_lightning.evaluation.conformal import kept_sets, set_words
         from vit_lightning.evaluation.folds import read_member, summarise, write_result
         from vit_lightning.evaluation.report import write_report
 
@@ -243,5 +244,17 @@ class FoldsResult:
             log.info("over %d seeds the deviation of acc is %.4f", self.seeds, metrics["spread"]["deviation"])
         known = {key: value for key, value in metrics["baselines"].items() if value is not None}
         log.info("to beat: %s", json.dumps({key: round(value, 4) for key, value in known.items()})[1:-1])
+        for line in set_words(metrics["sets"]):
+            log.info("%s", line)
+        self.keep_sets(kept_sets(metrics))
         log.info("the report is %s", page)
         return metrics
+
+    def keep_sets(self, kept: dict[str, Any] | None) -> None:
+        """Has `predict` with a member tell the sets that all groups together were enough for."""
+        from vit_lightning.evaluation.unknown import keep_unknown
+
+        for member, *_ in self.members:
+            checkpoint = self.logs / member / "checkpoints" / "best.ckpt"
+            if kept is not None and checkpoint.is_file():
+                keep_unknown(self.logs / member, checkpoint, sets=kept)

@@ -15,6 +15,8 @@ from vit_lightning.commands.evaluating import EvaluationCommand
 from vit_lightning.commands.model_command import run_command
 from vit_lightning.data.remote import INPUT, Fetched
 from vit_lightning.data.video import is_video
+from vit_lightning.evaluation.conformal import limit_of
+from vit_lightning.evaluation.unknown import read_unknown
 from vit_lightning.files import check_folder, expanded
 from vit_lightning.hardware import device_name
 from vit_lightning.inference import find_images
@@ -66,8 +68,14 @@ class Predict(EvaluationCommand):
             attention=options.attention,
             top=options.top,
             smooth=options.smooth,
+            sets=self.known_sets(),
         )
         return [self.writer]
+
+    def known_sets(self) -> dict[str, Any] | None:
+        """What `test` or `folds` found out about sets; None of probabilities that are means over a film's frames."""
+        kept = read_unknown(self.run_folder, Path(self.options.ckpt_path)).get("sets")
+        return kept if limit_of(kept) is not None and not self.options.smooth else None
 
     def prediction_file(self) -> Path:
         """The file of this command: `--output`, or the next number in the run's folder (or here, for a lone file)."""

@@ -102,7 +102,9 @@ class Test(EvaluationCommand):
     def report(self, part: Literal["val", "test"], seen: Seen) -> None:
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
+        from vit_lightning.evaluation.conformal import kept_sets
         from vit_lightning.evaluation.training import read_training
+        from vit_lightning.evaluation.unknown import keep_unknown
 
         split, status, folder = self.datamodule.used_split, self.run_status, self.report_folder
         if len(self.outputs.logits[part]) < len(split.part(part)):
@@ -130,4 +132,6 @@ class Test(EvaluationCommand):
         }
         training = None if self.run_folder is None else read_training(self.run_folder, TRAINER_DEFAULTS)
         outputs = self.outputs.logits
-        assess(self.model.net, split, outputs, part=part, facts=facts, folder=folder, training=training)
+        metrics = assess(self.model.net, split, outputs, part=part, facts=facts, folder=folder, training=training)
+        if self.run_folder is not None and folder == self.run_folder / "report":
+            keep_unknown(self.run_folder, checkpoint, sets=kept_sets(metrics))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import Baselines, lead, score_baselines
+from vit_lightning.evaluation.conformal import calibrate_sets, set_words
 from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import (
     BASELINE_NAMES,
@@ -56,7 +57,7 @@ def assess(
     facts: dict[str, Any],
     folder: Path,
     training: Training | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
     Args:
@@ -67,6 +68,9 @@ def assess(
         facts: What goes into `metrics.json` of run, data and split.
         folder: Where to write; made where it is missing.
         training: How the net was trained, where that is known.
+
+    Returns:
+        What `metrics.json` says.
 
     Raises:
         OSError: The folder cannot be written, or a picture not be read.
@@ -95,17 +99,25 @@ def assess(
             "note": baselines.note,
         },
         "challenges": score_challenges(outcome, split.root),
+        "sets": None if (facts.get("seen") or {}).get("seen") else calibrate_sets(outcome, groups),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.csv", outcome)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     report = write_report(folder, metrics, outcome, net, root=split.root, training=training)
+    say(metrics, baselines)
+    log.info("the report is %s", report)
+    return metrics
+
+
+def say(metrics: dict[str, Any], baselines: Baselines | None) -> None:
+    """Says what the scores are worth."""
     log.info("%s", interval_words(metrics))
     if baselines is not None:
         baselines.tell(log)
-    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"])):
+    sets = set_words(metrics["sets"]) if metrics["sets"] else []
+    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"]), *sets):
         log.info("%s", line)
-    log.info("the report is %s", report)
 
 
 def interval_words(metrics: dict[str, Any]) -> str:
