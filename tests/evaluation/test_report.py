@@ -166,7 +166,7 @@ def test_the_baselines_are_held_against_it(accuracy: float, lead: dict[str, Any]
 def words_of(metrics: dict[str, Any], training: Training | None = None) -> str:
     """What a page without pictures says."""
     figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
-    html = report.render(metrics, {"mistakes": [], "hits": []}, figures, training)
+    html = report.render(metrics, {"mistakes": [], "hits": [], "doubtful": []}, figures, training)
     return " ".join(unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", html, flags=re.DOTALL)).split())
 
 
