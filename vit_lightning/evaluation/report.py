@@ -75,9 +75,9 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     mistakes, hits = surest_mistakes(outcome, MISTAKES), least_sure_hits(outcome, HITS)
     cases = look_at(outcome, [*mistakes, *hits], net, root)
-    shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :], "doubtful": []}
+    shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :], "doubts": []}
     if doubts is not None:
-        shown["doubtful"] = with_pictures(doubtful_cases(doubts, outcome.class_names), None, root)
+        shown["doubts"] = with_pictures(doubtful_cases(doubts, outcome.class_names), None, root)
     for name, group in shown.items():
         save_pictures(folder / name, group)
     figures = draw(folder, metrics, outcome)
