@@ -252,9 +252,23 @@ def test_what_is_kept_of_sets_is_told_by_predict_and_counts_for_these_weights_al
         assert row["set"] == " | ".join(likely)
         assert each["set"] == likely
     said = " ".join(capsys.readouterr().out.split())
-    assert "for 90% of pictures of new groups, by 39 blocks that 5 models of folds" in said
+    assert "hold the true class for 90% of new groups (39 were tested, by 5 models)" in said
     checkpoint.write_bytes(checkpoint.read_bytes() + b" ")
     assert read_unknown(run, checkpoint) == {}
     assert "is of other weights than" in " ".join("".join(capsys.readouterr()).split())
     keep_unknown(run, checkpoint, sets=None)
     assert not (run / "report/unknown.json").exists()
+
+
+def test_beside_each_mistake_is_what_it_resembles_in_training(run: Path) -> None:
+    page = (run / "report/report.html").read_text(encoding="utf-8")
+    mistakes = sum(row["label"] != row["predicted"] for row in predictions_of(run))
+    assert page.count("<summary>What it resembles") == min(12, mistakes) > 0
+    assert page.count('<ul class="near">') == min(12, mistakes)
+    with np.load(run / "report/embeddings.npz") as file:
+        assert file["vector"].shape == (len(file["path"]), 16)
+        assert file["path"][file["split"] == "test"].tolist() == [row["path"] for row in predictions_of(run)]
+    shutil.rmtree(run / "report")
+    assert main(["test", "--run=one", "--neighbours=false"]) == 0
+    assert "<summary>What it resembles" not in (run / "report/report.html").read_text(encoding="utf-8")
+    assert not (run / "report/embeddings.npz").exists()

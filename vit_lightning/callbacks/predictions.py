@@ -230,7 +230,7 @@ class PredictionWriter(Callback):
         """Says what the sets are worth, and how large they are."""
         if self.sets is not None:
             size = sum(number * count for number, count in self.sizes.items()) / self.sizes.total()
-            log.info("sets %s; here %.2f classes on average", kept_words(self.sets), size)
+            log.info("sets of %.2f classes on average %s", size, kept_words(self.sets))
 
     def tell_first(self) -> None:
         """Says the labels of the first images, a line each, with as many further classes as a terminal has room for."""

@@ -44,6 +44,8 @@ class Test(EvaluationCommand):
         super().add_options(parser)
         text = "The report's folder; left out, report/ in the run's folder, or report-NAME/ of other images there."
         parser.add_argument("--output", type=str, default=None, help=text)
+        text = "Also find the training images that mistakes resemble, which takes as long as labelling all of training."
+        parser.add_argument("--neighbours", type=bool, default=True, help=text)
         add_allow_seen(parser)
 
     def own_callbacks(self) -> list[Callback]:
@@ -103,6 +105,7 @@ class Test(EvaluationCommand):
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
         from vit_lightning.evaluation.conformal import kept_sets
+        from vit_lightning.evaluation.embeddings import embed_split
         from vit_lightning.evaluation.training import read_training
         from vit_lightning.evaluation.unknown import keep_unknown
 
@@ -132,6 +135,9 @@ class Test(EvaluationCommand):
         }
         training = None if self.run_folder is None else read_training(self.run_folder, TRAINER_DEFAULTS)
         outputs = self.outputs.logits
-        metrics = assess(self.model.net, split, outputs, part=part, facts=facts, folder=folder, training=training)
+        net = self.model.net
+        told: dict[str, Any] = {"facts": facts, "folder": folder, "training": training}
+        told["embedded"] = embed_split(net, split, part) if self.options.neighbours else None
+        metrics = assess(net, split, outputs, part=part, **told)
         if self.run_folder is not None and folder == self.run_folder / "report":
             keep_unknown(self.run_folder, checkpoint, sets=kept_sets(metrics))

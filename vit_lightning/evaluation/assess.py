@@ -11,6 +11,7 @@ from torch import Tensor
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import Baselines, lead, score_baselines
 from vit_lightning.evaluation.conformal import calibrate_sets, set_words
+from vit_lightning.evaluation.embeddings import Embedded, neighbours_of, write_embeddings
 from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import (
     BASELINE_NAMES,
@@ -57,6 +58,7 @@ def assess(
     facts: dict[str, Any],
     folder: Path,
     training: Training | None = None,
+    embedded: tuple[Embedded, Embedded] | None = None,
 ) -> dict[str, Any]:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
@@ -68,6 +70,7 @@ def assess(
         facts: What goes into `metrics.json` of run, data and split.
         folder: Where to write; made where it is missing.
         training: How the net was trained, where that is known.
+        embedded: Training images, and those of the part in their order; see `embed_split`.
 
     Returns:
         What `metrics.json` says.
@@ -78,16 +81,31 @@ def assess(
     outcome = outcome_of(split, part, logits[part])
     validation = outcome_of(split, "val", logits["val"]) if part != "val" and "val" in logits else None
     baselines = score_baselines(split, part)
-    scores = score(outcome)
+    metrics = facts | {"part": part} | measured(outcome, validation, baselines, split)
+    metrics["sets"] = (
+        None if (facts.get("seen") or {}).get("seen") else calibrate_sets(outcome, metrics["groups"]["kind"])
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / "predictions.csv", outcome)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    nearest = None
+    if embedded is not None:
+        write_embeddings(folder, *embedded)
+        nearest = neighbours_of(*embedded)
+    report = write_report(folder, metrics, outcome, net, root=split.root, training=training, nearest=nearest)
+    say(metrics, baselines)
+    log.info("the report is %s", report)
+    return metrics
+
+
+def measured(outcome: Outcome, validation: Outcome | None, baselines: Baselines | None, split: Split) -> dict[str, Any]:
+    """What `metrics.json` says beside the facts of run, data and split."""
     count = int(outcome.group_index.max()) + 1
-    groups = split.group_words if any(outcome.groups) else "images"
-    metrics = {
-        **facts,
-        "part": part,
+    return {
         "images": len(outcome.paths),
         "created": now(),
-        "groups": {"kind": groups, "count": count},
-        **scores,
+        "groups": {"kind": split.group_words if any(outcome.groups) else "images", "count": count},
+        **score(outcome),
         "calibration": calibrate(outcome, validation),
         "baselines": baselines.accuracy if baselines else dict.fromkeys(BASELINE_NAMES),
         "leads": leads(outcome, baselines),
@@ -99,15 +117,7 @@ def assess(
             "note": baselines.note,
         },
         "challenges": score_challenges(outcome, split.root),
-        "sets": None if (facts.get("seen") or {}).get("seen") else calibrate_sets(outcome, groups),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(folder / "predictions.csv", outcome)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    report = write_report(folder, metrics, outcome, net, root=split.root, training=training)
-    say(metrics, baselines)
-    log.info("the report is %s", report)
-    return metrics
 
 
 def say(metrics: dict[str, Any], baselines: Baselines | None) -> None:

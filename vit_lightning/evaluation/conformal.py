@@ -152,10 +152,8 @@ def limit_of(kept: Any) -> float | None:  # noqa: ANN401  # whatever a file hold
 
 def kept_words(kept: dict[str, Any]) -> str:
     """What such sets promise."""
-    words = f"hold the true class for {kept['level']:.0%} of pictures of new groups, by {kept['groups']} {kept['kind']}"
-    if kept.get("models", 1) > 1:
-        words += f" that {kept['models']} models of folds had not seen, of which this is one: near enough, no promise"
-    return words
+    words = f"hold the true class for {kept['level']:.0%} of new groups ({kept['groups']} were tested"
+    return f"{words}, by {kept['models']} models)" if kept.get("models", 1) > 1 else f"{words})"
 
 
 def set_words(section: dict[str, Any]) -> list[str]:
@@ -163,10 +161,12 @@ def set_words(section: dict[str, Any]) -> list[str]:
     lines = []
     for each in section["levels"]:
         if "refused" in each:
-            lines.append(f"no sets: {each['refused']}; folds tests on all of them")
+            least, count = least_groups(each["level"]), section["groups"]
+            lines.append(f"no sets for {each['level']:.0%}: they take {least} groups, and there are {count}; see folds")
             continue
-        line = f"sets for {each['level']:.0%}: {each['mean_size']:.2f} classes on average"
-        line += f"; they hold the true one in {each['coverage']:.1%} of left-out {section['kind']}"
+        line = (
+            f"sets for {each['level']:.0%}: {each['mean_size']:.2f} classes, and the true one in {each['coverage']:.1%}"
+        )
         if each["interval"]:
             line += f" [{100 * each['interval'][0]:.1f}, {100 * each['interval'][1]:.1f}]"
         lines.append(line)

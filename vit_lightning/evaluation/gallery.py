@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from vit_lightning.progress import track
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vit_lightning.data.index import Sample
     from vit_lightning.evaluation.metrics import Outcome
     from vit_lightning.models.vit import VisionTransformer
 
@@ -24,6 +26,33 @@ log = logging.getLogger(__name__)
 
 #: Pixels that the longer side of a picture in the page has at most: two of them stand side by side.
 PICTURE_SIZE = 320
+
+#: The same of a training image beside a mistake.
+NEIGHBOUR_SIZE = 160
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image that the network takes for much the same as an image.
+
+    Args:
+        path: Relative to the data's root.
+        label: Its class.
+        group: Its clip or other group, or ''.
+        similarity: The cosine of the two embeddings.
+        picture: As a small JPEG; None where it cannot be read any more.
+    """
+
+    path: str
+    label: str
+    group: str
+    similarity: float
+    picture: bytes | None = None
+
+    @property
+    def source(self) -> str:
+        """The picture as a `data:` address."""
+        return address(self.picture)
 
 
 @dataclass(frozen=True)
@@ -38,6 +67,7 @@ class Case:
         picture: The image and the attention over it, side by side, as a JPEG, or the image alone; None where it cannot
             be read any more.
         trouble: Why it cannot; nothing is said of each where all of them are elsewhere.
+        neighbours: The training images that the network takes for much the same, the nearest first.
     """
 
     path: str
@@ -46,11 +76,17 @@ class Case:
     confidence: float
     picture: bytes | None = None
     trouble: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def source(self) -> str:
         """The picture as a `data:` address."""
-        return "data:image/jpeg;base64," + base64.b64encode(self.picture or b"").decode()
+        return address(self.picture)
+
+
+def address(picture: bytes | None) -> str:
+    """A JPEG as a `data:` address."""
+    return "data:image/jpeg;base64," + base64.b64encode(picture or b"").decode()
 
 
 def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer | None, root: Path | None) -> list[Case]:
@@ -61,6 +97,20 @@ def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer | N
         true, sure = names[int(outcome.labels[index])], float(outcome.probabilities[index, said])
         chosen.append(Case(outcome.paths[index], true, names[said], sure))
     return with_pictures(chosen, net, root)
+
+
+def with_neighbours(
+    case: Case, near: Sequence[tuple[Sample, float]], root: Path | None, size: int = NEIGHBOUR_SIZE
+) -> Case:
+    """The same with training images, given with their similarity, and their pictures where they are still there."""
+    found = []
+    for sample, similarity in near:
+        picture = None
+        if root is not None:
+            with suppress(OSError):
+                picture = picture_of(root / sample.path, None, size)
+        found.append(Neighbour(sample.path, sample.label, sample.group, similarity, picture))
+    return replace(case, neighbours=tuple(found))
 
 
 def with_pictures(cases: Sequence[Case], net: VisionTransformer | None, root: Path | None) -> list[Case]:
@@ -87,7 +137,7 @@ def with_pictures(cases: Sequence[Case], net: VisionTransformer | None, root: Pa
     return found
 
 
-def picture_of(path: Path, net: VisionTransformer | None) -> bytes:
+def picture_of(path: Path, net: VisionTransformer | None, size: int = PICTURE_SIZE) -> bytes:
     """An image at its own aspect, and beside it the attention of a network over it, as a JPEG.
 
     Raises:
@@ -98,8 +148,8 @@ def picture_of(path: Path, net: VisionTransformer | None) -> bytes:
     from vit_lightning.data.images import load_image
 
     picture = load_image(path)
-    picture.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
-    times = PICTURE_SIZE // 2 // max(picture.size)
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    times = size // 2 // max(picture.size)
     if times > 1:  # a browser would blur what it enlarges
         picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
     shown = picture if net is None else side_by_side(picture, with_attention(picture, path, net))

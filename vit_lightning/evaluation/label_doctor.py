@@ -76,7 +76,7 @@ def confident_class(probabilities: Array, given: Indices) -> Indices:
 def doubt_words(doubts: Doubts) -> str:
     """How many labels are likely to be wrong."""
     count, total = int(doubts.flagged.sum()), len(doubts.paths)
-    return f"{count:,} of {total:,} labels are doubtful: wrong, or hard to tell; {DOUBTS} has the worst first"
+    return f"{count:,} of {total:,} labels are doubtful: {DOUBTS}, the worst first"
 
 
 def write_doubts(folder: Path, doubts: Doubts, class_names: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -24,13 +24,14 @@ from vit_lightning.evaluation.figures import (
     short,
     to_svg,
 )
-from vit_lightning.evaluation.gallery import Case, look_at, save_pictures, with_pictures
+from vit_lightning.evaluation.gallery import Case, look_at, save_pictures, with_neighbours, with_pictures
 from vit_lightning.evaluation.label_doctor import Doubts
 from vit_lightning.files import write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from vit_lightning.data.index import Sample
     from vit_lightning.evaluation.metrics import Outcome
     from vit_lightning.evaluation.training import Training
     from vit_lightning.models.vit import VisionTransformer
@@ -53,6 +54,7 @@ def write_report(
     root: Path | None,
     training: Training | None = None,
     doubts: Doubts | None = None,
+    nearest: Callable[[int], Sequence[tuple[Sample, float]]] | None = None,
 ) -> Path:
     """Writes `report.html` and its pictures: what was measured, on what, and how much it is worth.
 
@@ -68,6 +70,7 @@ def write_report(
             images and shows none.
         training: How the network was trained, where that is known.
         doubts: Which labels are likely to be wrong, where models say so that have not seen the images.
+        nearest: The training images nearest to one of the outcome's, by its index, with their similarity.
 
     Returns:
         The page.
@@ -75,11 +78,15 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     mistakes, hits = surest_mistakes(outcome, MISTAKES), least_sure_hits(outcome, HITS)
     cases = look_at(outcome, [*mistakes, *hits], net, root)
+    if nearest is not None:
+        for place, index in enumerate(mistakes):
+            cases[place] = with_neighbours(cases[place], nearest(index), root)
     shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :], "doubts": []}
     if doubts is not None:
         shown["doubts"] = with_pictures(doubtful_cases(doubts, outcome.class_names), None, root)
     for name, group in shown.items():
-        save_pictures(folder / name, group)
+        if group or name != "doubts":
+            save_pictures(folder / name, group)
     figures = draw(folder, metrics, outcome)
     curves = [] if training is None else training_curves(training)
     page = folder / "report.html"
