@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
@@ -237,7 +238,7 @@ def test_what_is_kept_of_sets_is_told_by_predict_and_counts_for_these_weights_al
     """Six blocks are too few for sets; a threshold as of folds is put there by hand."""
     metrics, checkpoint = metrics_of(run), run / "checkpoints/best.ckpt"
     assert all("takes" in each["refused"] for each in metrics["sets"]["levels"])
-    assert not (run / "report/unknown.json").exists()
+    (run / "report/unknown.json").unlink()  # what is kept of strangers
     assert main(["predict", "--run=one", "--output=plain.csv"]) == 0
     kept = {"level": 0.9, "threshold": 0.75, "groups": 39, "kind": "blocks", "models": 5}
     keep_unknown(run, checkpoint, sets=kept)
@@ -272,3 +273,20 @@ def test_beside_each_mistake_is_what_it_resembles_in_training(run: Path) -> None
     assert main(["test", "--run=one", "--neighbours=false"]) == 0
     assert "<summary>What it resembles" not in (run / "report/report.html").read_text(encoding="utf-8")
     assert not (run / "report/embeddings.npz").exists()
+
+
+def test_predict_says_which_pictures_are_strangers(run: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = json.loads((run / "report/unknown.json").read_text())
+    assert kept["strangers"] == {"share": 0.95, "threshold": metrics_of(run)["strangers"]["threshold"]}
+    kept["strangers"]["threshold"] = 1e-4  # three epochs tell little; so near is nothing but the training image itself
+    (run / "report/unknown.json").write_text(json.dumps(kept))
+    Path("white").mkdir()
+    Image.new("RGB", (64, 36), "white").save("white/a.png")
+    Path("white/b.png").write_bytes(b"no picture")
+    known = next(frames / row["path"] for row in csv.DictReader((run / "split.csv").open()) if row["split"] == "train")
+    assert main(["predict", "--run=one", "--images", str(known), "white", "--output=x.csv", "--attention"]) == 1
+    with Path("x.csv").open(newline="") as file:
+        assert [row["stranger"] for row in csv.DictReader(file)] == ["no", "yes"]
+    assert "strangers, unlike all training images: 1 of 2" in capsys.readouterr().out
+    assert main(["predict", "--run=one", f"--images={known}", "--output=y.csv", "--smooth=2"]) == 0
+    assert "stranger" not in Path("y.csv").read_text()

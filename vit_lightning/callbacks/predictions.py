@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.video import frame_at
 from vit_lightning.evaluation.attention import attention_of, overlay
 from vit_lightning.evaluation.conformal import kept_words, limit_of, set_of
+from vit_lightning.evaluation.strangers import Nearness
 from vit_lightning.files import cell, cell_of_path, csv_line
 from vit_lightning.inference import Smoothing, checked, top_classes
 from vit_lightning.module import ViTClassifier
@@ -65,6 +66,7 @@ class PredictionWriter(Callback):
         top: How many of the likeliest classes are told, the label among them.
         smooth: Seconds of the window, see `Smoothing`.
         sets: What `kept_sets` has kept of the run: a column `set` then has the classes that may be the true one.
+        nearness: To all of training: a column `stranger` then says yes or no.
 
     Raises:
         ValueError: Another ending, or `top` is less than 1.
@@ -79,6 +81,7 @@ class PredictionWriter(Callback):
         top: int = 3,
         smooth: float = 0.0,
         sets: dict[str, Any] | None = None,
+        nearness: Nearness | None = None,
     ) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ValueError(f"--output {path} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
@@ -94,6 +97,10 @@ class PredictionWriter(Callback):
         self.smoothing = Smoothing(smooth)
         self.sets, self.limit = sets, limit_of(sets)
         self.sizes: Counter[int] = Counter()
+        self.nearness = nearness
+        self.vectors: list[Tensor] = []  # what the head has read in this batch
+        self.strange: deque[bool] = deque()
+        self.strangers = 0
         self.drawn = 0
         self.counts: Counter[str] = Counter()
         self.table: Table | None = None
@@ -123,7 +130,10 @@ class PredictionWriter(Callback):
         columns = ["path", "label", "index", "confidence"]
         for rank in range(2, self.top + 1):
             columns += [f"label_{rank}", f"confidence_{rank}"]
-        columns += ["set"] * (self.limit is not None)
+        columns += ["set"] * (self.limit is not None) + ["stranger"] * (self.nearness is not None)
+        if self.nearness is not None:
+            assert isinstance(pl_module, ViTClassifier)
+            pl_module.net.head.register_forward_pre_hook(lambda _, given: self.vectors.append(given[0]))
         self.table = Table(self.path, columns + ["time"] * self.videos)
 
     def on_predict_batch_end(
@@ -144,8 +154,13 @@ class PredictionWriter(Callback):
         probabilities = checked(outputs["probabilities"].cpu())
         times = outputs.get("times", [None] * len(probabilities))
         found = list(zip(outputs["path"], times, probabilities, strict=True))
+        if self.nearness is not None:
+            readable = [place for place, reason in enumerate(batch[2]) if not reason]
+            self.strange += self.nearness.strange(self.vectors[0][readable].float().cpu().numpy()) if readable else []
+            self.vectors.clear()
         if self.attention:
             self.draw(pl_module, found, batch)
+            self.vectors.clear()
         for path, time, each in found:
             self.smoothing.add(path, time, each)
         self.write(self.smoothing.ready())
@@ -170,6 +185,10 @@ class PredictionWriter(Callback):
                 inside = set_of(each.numpy(), self.limit)
                 self.sizes[len(inside)] += 1
                 rows[-1].append([self.class_names[k] for k in inside])
+            if self.nearness is not None:
+                strange = self.strange.popleft()
+                self.strangers += strange
+                rows[-1].append("yes" if strange else "no")
             rows[-1] += [time] * self.videos
             found.append((path, time, classes))
         self.table.add(rows)
@@ -227,10 +246,14 @@ class PredictionWriter(Callback):
         self.tell_unreadable()
 
     def tell_sets(self) -> None:
-        """Says what the sets are worth, and how large they are."""
+        """Says what the sets are worth, and how large they are; and how many images are strangers."""
         if self.sets is not None:
             size = sum(number * count for number, count in self.sizes.items()) / self.sizes.total()
             log.info("sets of %.2f classes on average %s", size, kept_words(self.sets))
+
+        if self.nearness is not None and self.strangers:
+            text = "strangers, unlike all training images: %d of %d; the column says which"
+            log.info(text, self.strangers, self.counts.total())
 
     def tell_first(self) -> None:
         """Says the labels of the first images, a line each, with as many further classes as a terminal has room for."""

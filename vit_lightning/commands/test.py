@@ -46,6 +46,8 @@ class Test(EvaluationCommand):
         parser.add_argument("--output", type=str, default=None, help=text)
         text = "Also find the training images that mistakes resemble, which takes as long as labelling all of training."
         parser.add_argument("--neighbours", type=bool, default=True, help=text)
+        text = "Folders of pictures that are none of the model's business, beside noise and shuffled patches."
+        parser.add_argument("--strangers", type=str, nargs="+", default=[], metavar="DIR", help=text)
         add_allow_seen(parser)
 
     def own_callbacks(self) -> list[Callback]:
@@ -138,6 +140,10 @@ class Test(EvaluationCommand):
         net = self.model.net
         told: dict[str, Any] = {"facts": facts, "folder": folder, "training": training}
         told["embedded"] = embed_split(net, split, part) if self.options.neighbours else None
+        told["strangers"] = [expanded(name) for name in self.options.strangers]
         metrics = assess(net, split, outputs, part=part, **told)
         if self.run_folder is not None and folder == self.run_folder / "report":
-            keep_unknown(self.run_folder, checkpoint, sets=kept_sets(metrics))
+            kept = (
+                {name: metrics["strangers"][name] for name in ("share", "threshold")} if metrics["strangers"] else None
+            )
+            keep_unknown(self.run_folder, checkpoint, sets=kept_sets(metrics), strangers=kept)

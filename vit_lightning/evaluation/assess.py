@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from vit_lightning.evaluation.metrics import (
     write_predictions,
 )
 from vit_lightning.evaluation.report import write_report
+from vit_lightning.evaluation.strangers import find_strangers, stranger_words
 from vit_lightning.evaluation.training import Training
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.runs import now
@@ -59,6 +61,7 @@ def assess(
     folder: Path,
     training: Training | None = None,
     embedded: tuple[Embedded, Embedded] | None = None,
+    strangers: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
@@ -71,6 +74,7 @@ def assess(
         folder: Where to write; made where it is missing.
         training: How the net was trained, where that is known.
         embedded: Training images, and those of the part in their order; see `embed_split`.
+        strangers: Folders of pictures that are none of the model's business.
 
     Returns:
         What `metrics.json` says.
@@ -82,9 +86,9 @@ def assess(
     validation = outcome_of(split, "val", logits["val"]) if part != "val" and "val" in logits else None
     baselines = score_baselines(split, part)
     metrics = facts | {"part": part} | measured(outcome, validation, baselines, split)
-    metrics["sets"] = (
-        None if (facts.get("seen") or {}).get("seen") else calibrate_sets(outcome, metrics["groups"]["kind"])
-    )
+    unseen = not (facts.get("seen") or {}).get("seen")
+    metrics["sets"] = calibrate_sets(outcome, metrics["groups"]["kind"]) if unseen else None
+    metrics["strangers"] = None if embedded is None else find_strangers(net, split.root, embedded, strangers)
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.csv", outcome)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -126,7 +130,8 @@ def say(metrics: dict[str, Any], baselines: Baselines | None) -> None:
     if baselines is not None:
         baselines.tell(log)
     sets = set_words(metrics["sets"]) if metrics["sets"] else []
-    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"]), *sets):
+    strange = [stranger_words(metrics["strangers"])] if metrics["strangers"] else []
+    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"]), *sets, *strange):
         log.info("%s", line)
 
 
