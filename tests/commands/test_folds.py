@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from vit_lightning.cli import main
 from vit_lightning.commands.folds import FoldsResult
+from vit_lightning.evaluation.unknown import read_unknown
 
 TINY = ["--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
 TINY += ["--data.augment=none", "--data.num_workers=0", "--data.batch_size=16", "--data.split=blocks"]
@@ -81,6 +82,20 @@ def test_every_image_is_tested_once_a_seed(frames: Path, called: list[list[str]]
     assert f"{100 * metrics['accuracy']:.1f}\N{NO-BREAK SPACE}%</strong>" in page
     assert page.count("<img") == 18  # of the members' data
     assert all(name.replace("-", "-<wbr>") in page for name in names)
+    # This split leaks, so that no member is told of sets that its pictures would not keep to.
+    assert metrics["near_duplicates"]["flagged"]
+    assert f"{metrics['sets']['levels'][0]['mean_size']:.1f} of 4, to be right for 90" in page
+    assert not (Path("lightning_logs/all-f1-s0/report/unknown.json")).exists()
+
+
+def test_every_member_that_is_there_is_told_of_the_sets(tmp_path: Path) -> None:
+    made = FoldsResult("all", tmp_path, 2, 1, (), None)
+    (tmp_path / "all-f1-s0/checkpoints").mkdir(parents=True)
+    checkpoint = tmp_path / "all-f1-s0/checkpoints/best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    made.keep_sets({"threshold": 0.5, "models": 2})
+    assert read_unknown(tmp_path / "all-f1-s0", checkpoint)["sets"] == {"threshold": 0.5, "models": 2}
+    assert not (tmp_path / "all-f2-s0").exists()
 
 
 def test_it_goes_on_where_it_stopped_and_repeats_nothing(

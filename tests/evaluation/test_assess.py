@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from vit_lightning.cli import main
+from vit_lightning.evaluation.unknown import keep_unknown, read_unknown
 
 TINY = [
     *("--model.image_size=[16,32]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"),
@@ -228,3 +230,63 @@ def test_folds_test_all_images_and_are_compared_together(
     out = capsys.readouterr().out
     assert "96 images, each by itself, scored by both" in out
     assert "a1, a2" in out
+
+
+def test_what_is_kept_of_sets_is_told_by_predict_and_counts_for_these_weights_alone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six blocks are too few for sets; a threshold as of folds is put there by hand."""
+    metrics, checkpoint = metrics_of(run), run / "checkpoints/best.ckpt"
+    assert all("takes" in each["refused"] for each in metrics["sets"]["levels"])
+    (run / "report/unknown.json").unlink()  # what is kept of strangers
+    assert main(["predict", "--run=one", "--output=plain.csv"]) == 0
+    kept = {"level": 0.9, "threshold": 0.75, "groups": 39, "kind": "blocks", "models": 5}
+    keep_unknown(run, checkpoint, sets=kept)
+    assert main(["predict", "--run=one", "--output=sets.csv"]) == 0
+    assert main(["predict", "--run=one", "--output=sets.json", "--top=1"]) == 0
+    with Path("plain.csv").open(newline="") as file:
+        assert "set" not in next(csv.reader(file))
+    with Path("sets.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, each in zip(rows, json.loads(Path("sets.json").read_text()), strict=True):
+        likely = [row["label"], *(row[f"label_{k}"] for k in (2, 3) if float(row[f"confidence_{k}"]) >= 0.25)]
+        assert row["set"] == " | ".join(likely)
+        assert each["set"] == likely
+    said = " ".join(capsys.readouterr().out.split())
+    assert "hold the true class for 90% of new groups (39 were tested, by 5 models)" in said
+    checkpoint.write_bytes(checkpoint.read_bytes() + b" ")
+    assert read_unknown(run, checkpoint) == {}
+    assert "is of other weights than" in " ".join("".join(capsys.readouterr()).split())
+    keep_unknown(run, checkpoint, sets=None)
+    assert not (run / "report/unknown.json").exists()
+
+
+def test_beside_each_mistake_is_what_it_resembles_in_training(run: Path) -> None:
+    page = (run / "report/report.html").read_text(encoding="utf-8")
+    mistakes = sum(row["label"] != row["predicted"] for row in predictions_of(run))
+    assert page.count("<summary>What it resembles") == min(12, mistakes) > 0
+    assert page.count('<ul class="near">') == min(12, mistakes)
+    with np.load(run / "report/embeddings.npz") as file:
+        assert file["vector"].shape == (len(file["path"]), 16)
+        assert file["path"][file["split"] == "test"].tolist() == [row["path"] for row in predictions_of(run)]
+    shutil.rmtree(run / "report")
+    assert main(["test", "--run=one", "--neighbours=false"]) == 0
+    assert "<summary>What it resembles" not in (run / "report/report.html").read_text(encoding="utf-8")
+    assert not (run / "report/embeddings.npz").exists()
+
+
+def test_predict_says_which_pictures_are_strangers(run: Path, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = json.loads((run / "report/unknown.json").read_text())
+    assert kept["strangers"] == {"share": 0.95, "threshold": metrics_of(run)["strangers"]["threshold"]}
+    kept["strangers"]["threshold"] = 1e-4  # three epochs tell little; so near is nothing but the training image itself
+    (run / "report/unknown.json").write_text(json.dumps(kept))
+    Path("white").mkdir()
+    Image.new("RGB", (64, 36), "white").save("white/a.png")
+    Path("white/b.png").write_bytes(b"no picture")
+    known = next(frames / row["path"] for row in csv.DictReader((run / "split.csv").open()) if row["split"] == "train")
+    assert main(["predict", "--run=one", "--images", str(known), "white", "--output=x.csv", "--attention"]) == 1
+    with Path("x.csv").open(newline="") as file:
+        assert [row["stranger"] for row in csv.DictReader(file)] == ["no", "yes"]
+    assert "strangers, unlike all training images: 1 of 2" in capsys.readouterr().out
+    assert main(["predict", "--run=one", f"--images={known}", "--output=y.csv", "--smooth=2"]) == 0
+    assert "stranger" not in Path("y.csv").read_text()

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from vit_lightning.evaluation import report
+from vit_lightning.evaluation.conformal import calibrate_sets
 from vit_lightning.evaluation.folds import Member, summarise
+from vit_lightning.evaluation.label_doctor import examine
 from vit_lightning.evaluation.metrics import Outcome, calibrate, score
 from vit_lightning.evaluation.report import least_sure_hits, surest_mistakes, write_report
 from vit_lightning.evaluation.training import Training
@@ -165,7 +167,7 @@ def test_the_baselines_are_held_against_it(accuracy: float, lead: dict[str, Any]
 def words_of(metrics: dict[str, Any], training: Training | None = None) -> str:
     """What a page without pictures says."""
     figures = dict.fromkeys(("confusion_matrix", "reliability", "precision_recall"))
-    html = report.render(metrics, {"mistakes": [], "hits": []}, figures, training)
+    html = report.render(metrics, {"mistakes": [], "hits": [], "doubts": []}, figures, training)
     return " ".join(unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", html, flags=re.DOTALL)).split())
 
 
@@ -684,3 +686,31 @@ def test_on_paper(which: str, browser: Any, request: pytest.FixtureRequest) -> N
     contrast, text = tab.evaluate(CONTRAST)
     assert contrast >= 4.5, text
     tab.close()
+
+
+def test_sets_are_told_folded_and_refused_in_a_sentence(frames: Path) -> None:
+    outcome = outcome_of(frames, groups=24)
+    metrics = metrics_of(outcome, sets=calibrate_sets(outcome, "blocks of 4 frames"))
+    words = words_of(metrics)
+    first = metrics["sets"]["levels"][0]
+    assert f"{first['mean_size']:.1f} of 4, to be right for 90" in words
+    assert f"{100 * first['coverage']:.1f}" in words
+    assert "for an image of a new group" in words
+    few = outcome_of(frames, groups=6)
+    words = words_of(metrics_of(few, sets=calibrate_sets(few, "blocks of 4 frames")))
+    assert "too few blocks of 4 frames to tell" in words
+    assert "To promise the true class for 90% takes 9 groups or more, and there are 6 blocks of 4 frames" in words
+
+
+def test_doubtful_labels_are_a_folded_gallery(frames: Path, tmp_path: Path) -> None:
+    outcome = outcome_of(frames)
+    doubts = examine(outcome)
+    metrics = metrics_of(outcome, doubtful_labels={"flagged": int(doubts.flagged.sum()), "file": "doubtful_labels.csv"})
+    page = write_report(tmp_path, metrics, outcome, None, root=frames, doubts=doubts)
+    html = page.read_text(encoding="utf-8")
+    shown = min(24, int(doubts.flagged.sum()))
+    assert html.count("against the label") == shown > 6
+    folded = html[html.index("Labels that may be wrong") :]
+    assert folded.index("<details>") < folded.index("against the label") < folded.index("</details>")
+    assert f"The {shown} most doubtful" in folded
+    assert len(list((tmp_path / "doubts").glob("*.jpg"))) == shown

@@ -189,6 +189,24 @@ def test_metrics_count_and_show_drift(
     assert client.get("/model").json()["version"] in version
 
 
+def test_a_model_with_a_threshold_tells_the_classes_that_may_be_true_and_counts_them(
+    serve: Serve, model_file: Path, picture: Picture, write_model: Callable[..., None]
+) -> None:
+    write_model(model_file, scale=0.01, sets={"threshold": 0.95, "level": 0.9})
+    client = serve(model_file)
+    told = [client.post("/predict", content=picture(colour)).json()["predictions"][0] for colour in ("red", "grey")]
+    assert told[0]["set"] == ["red", "green", "blue"][: len(told[0]["set"])]
+    for each in told:
+        likely = [row["label"] for row in each["top"] if row["probability"] >= 0.05]
+        assert each["set"] == likely
+    assert metrics(client)['vit_sets_total{classes="3"}'] >= 1
+    for broken in ({"threshold": "x"}, {"threshold": 2}, "x", None):
+        write_model(model_file, sets=broken)
+        client = serve(model_file)
+        assert "set" not in client.post("/predict", content=picture()).json()["predictions"][0]
+        assert not any("vit_sets" in name for name in metrics(client))
+
+
 def test_without_a_reference_the_answers_alone_are_shown(
     serve: Serve, model_file: Path, write_model: Callable[..., None]
 ) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from vit_lightning.runs import Run, read_status
-from vit_lightning.studio.labels import Mistake, mistakes, picture_of, read_labels, write_labels
+from vit_lightning.studio.labels import Mistake, classes_of, doubts, mistakes, picture_of, read_labels, write_labels
 from vit_lightning.studio.roots import Place, Roots
+from vit_lightning.studio.views.mistakes import again
 
 TABLE = """path,group,label,predicted,confidence,a,b
 a/1.jpg,,a,b,0.6,0.4,0.6
@@ -94,3 +95,26 @@ def test_a_picture_outside_the_roots_is_not_read(run: Run, here: Place, tmp_path
         picture_of(Mistake(path, "a", "b", 0.5), run, inside)
     with pytest.raises(ValueError, match="lies outside"):
         picture_of(Mistake("a/1.jpg", "a", "b", 0.5), run, Roots((tmp_path / "lightning_logs",)))
+
+
+def test_the_doubtful_labels_of_folds_are_shown_and_put_right_with_what_its_members_were_given(
+    run: Run, here: Place, tmp_path: Path
+) -> None:
+    table = "path,given,likely,score,flagged\n./=cmd.jpg,a,'=b,0.9,1\na/1.jpg,a,b,0.8,0\na/3.jpg,b,a,0.7,1\n"
+    (run.folder / "report/doubtful_labels.csv").write_text(table)
+    member = tmp_path / "lightning_logs/one-f1-s0"
+    member.mkdir()
+    (member / "class_mapping.json").write_text('{"0": "a", "1": "b"}')
+    (member / "labels.csv").write_text("path,label\na/2.jpg,b\n")
+    folds = Run(run.folder, run.status | {"kind": "folds", "members": ["one-f1-s0"], "folds": 2, "seeds": 1})
+    assert doubts(folds, here) == [Mistake("=cmd.jpg", "a", "=b", 0.9), Mistake("a/3.jpg", "b", "a", 0.7)]
+    assert classes_of(folds, here) == ["a", "b"]
+    path = write_labels(folds, here, {"a/3.jpg": "a"})
+    assert path.read_text() == "path,label\na/2.jpg,b\na/3.jpg,a\n"
+    status = folds.status | {
+        "options": ["--config=c.yaml", "--data.labels", "x.csv", "--data.labels=y.csv", "--model.lr=1"]
+    }
+    assert again(status) == ["folds", "--config=c.yaml", "--model.lr=1", "--folds=2", "--seeds=1"]
+    (run.folder / "report/doubtful_labels.csv").write_text("path,given\n1,2\n")
+    with pytest.raises(ValueError, match="no table of doubtful labels"):
+        doubts(folds, here)

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,17 @@ from vit_lightning.data.loading import Prediction
 from vit_lightning.data.scan import write_unreadable
 from vit_lightning.data.video import frame_at
 from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.evaluation.conformal import kept_words, limit_of, set_of
+from vit_lightning.evaluation.strangers import Nearness
 from vit_lightning.files import cell, cell_of_path, csv_line
 from vit_lightning.inference import Smoothing, checked, top_classes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.progress import WIDTH, legible
 
 log = logging.getLogger(__name__)
+
+#: What a table's cell may hold.
+Value = str | int | float | None | list[str]
 
 #: Predictions shown on the terminal; the file has all.
 SHOWN = 20
@@ -60,6 +65,8 @@ class PredictionWriter(Callback):
             `0001.csv`; the number is that of the row.
         top: How many of the likeliest classes are told, the label among them.
         smooth: Seconds of the window, see `Smoothing`.
+        sets: What `kept_sets` has kept of the run: a column `set` then has the classes that may be the true one.
+        nearness: To all of training: a column `stranger` then says yes or no.
 
     Raises:
         ValueError: Another ending, or `top` is less than 1.
@@ -73,6 +80,8 @@ class PredictionWriter(Callback):
         attention: bool = False,
         top: int = 3,
         smooth: float = 0.0,
+        sets: dict[str, Any] | None = None,
+        nearness: Nearness | None = None,
     ) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise ValueError(f"--output {path} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
@@ -86,6 +95,12 @@ class PredictionWriter(Callback):
         self.videos = False
         self.file_of: Callable[[Path | str], Path] = Path
         self.smoothing = Smoothing(smooth)
+        self.sets, self.limit = sets, limit_of(sets)
+        self.sizes: Counter[int] = Counter()
+        self.nearness = nearness
+        self.vectors: list[Tensor] = []  # what the head has read in this batch
+        self.strange: deque[bool] = deque()
+        self.strangers = 0
         self.drawn = 0
         self.counts: Counter[str] = Counter()
         self.table: Table | None = None
@@ -115,6 +130,10 @@ class PredictionWriter(Callback):
         columns = ["path", "label", "index", "confidence"]
         for rank in range(2, self.top + 1):
             columns += [f"label_{rank}", f"confidence_{rank}"]
+        columns += ["set"] * (self.limit is not None) + ["stranger"] * (self.nearness is not None)
+        if self.nearness is not None:
+            assert isinstance(pl_module, ViTClassifier)
+            pl_module.net.head.register_forward_pre_hook(lambda _, given: self.vectors.append(given[0]))
         self.table = Table(self.path, columns + ["time"] * self.videos)
 
     def on_predict_batch_end(
@@ -135,8 +154,13 @@ class PredictionWriter(Callback):
         probabilities = checked(outputs["probabilities"].cpu())
         times = outputs.get("times", [None] * len(probabilities))
         found = list(zip(outputs["path"], times, probabilities, strict=True))
+        if self.nearness is not None:
+            readable = [place for place, reason in enumerate(batch[2]) if not reason]
+            self.strange += self.nearness.strange(self.vectors[0][readable].float().cpu().numpy()) if readable else []
+            self.vectors.clear()
         if self.attention:
             self.draw(pl_module, found, batch)
+            self.vectors.clear()
         for path, time, each in found:
             self.smoothing.add(path, time, each)
         self.write(self.smoothing.ready())
@@ -149,13 +173,24 @@ class PredictionWriter(Callback):
     def write(self, labelled: Iterable[tuple[str, float | None, Tensor]]) -> None:
         """Writes a row each for a path, a time and the probabilities (K,)."""
         assert self.table is not None, "on_predict_start comes first"
-        rows: list[list[str | int | float | None]] = []
-        found = [(path, time, top_classes(each, self.class_names, self.top)) for path, time, each in labelled]
-        for path, time, ((index, label, confidence), *others) in found:
+        rows: list[list[Value]] = []
+        found = []
+        for path, time, each in labelled:
+            classes = top_classes(each, self.class_names, self.top)
+            (index, label, confidence), *others = classes
             rows.append([path, label, index, confidence])
             for _, other, probability in others:
                 rows[-1] += [other, probability]
+            if self.limit is not None:
+                inside = set_of(each.numpy(), self.limit)
+                self.sizes[len(inside)] += 1
+                rows[-1].append([self.class_names[k] for k in inside])
+            if self.nearness is not None:
+                strange = self.strange.popleft()
+                self.strangers += strange
+                rows[-1].append("yes" if strange else "no")
             rows[-1] += [time] * self.videos
+            found.append((path, time, classes))
         self.table.add(rows)
         self.shown += found[: max(0, SHOWN - len(self.shown))]
         self.counts.update(classes[0][1] for *_, classes in found)
@@ -207,7 +242,18 @@ class PredictionWriter(Callback):
             log.info("%d %s: %s; written to %s", total, what, shares, self.path)
             if self.attention:
                 log.info("drawn with the attention over them in %s", self.attention_folder)
+            self.tell_sets()
         self.tell_unreadable()
+
+    def tell_sets(self) -> None:
+        """Says what the sets are worth, and how large they are; and how many images are strangers."""
+        if self.sets is not None:
+            size = sum(number * count for number, count in self.sizes.items()) / self.sizes.total()
+            log.info("sets of %.2f classes on average %s", size, kept_words(self.sets))
+
+        if self.nearness is not None and self.strangers:
+            text = "strangers, unlike all training images: %d of %d; the column says which"
+            log.info(text, self.strangers, self.counts.total())
 
     def tell_first(self) -> None:
         """Says the labels of the first images, a line each, with as many further classes as a terminal has room for."""
@@ -261,8 +307,10 @@ class Table:
         self.rows = 0
         self.end = self.write({".csv": csv_line(columns), ".json": "[", ".jsonl": ""}[self.kind], 0)
 
-    def add(self, rows: Sequence[Sequence[str | int | float | None]]) -> None:
+    def add(self, rows: Sequence[Sequence[Value]]) -> None:
         """Adds rows, each with a value a column, or None; shares and times are rounded to a millionth.
+
+        Several names in one cell of a CSV are apart by ` | `.
 
         Raises:
             OSError: The disk is full; then none of them is there.
@@ -272,7 +320,9 @@ class Table:
             if self.kind == ".csv":
                 path, *rest = row
                 cells = (
-                    f"{each:.6f}" if isinstance(each, float) else cell("" if each is None else str(each))
+                    f"{each:.6f}"
+                    if isinstance(each, float)
+                    else cell(" | ".join(each) if isinstance(each, list) else "" if each is None else str(each))
                     for each in rest
                 )
                 text += csv_line([cell_of_path(str(path)), *cells])

@@ -14,6 +14,7 @@ import platformdirs
 
 from vit_lightning import __version__
 from vit_lightning.commands.line_parser import LineParser, whole
+from vit_lightning.evaluation.unknown import read_unknown
 from vit_lightning.files import check_folder, expanded, replacing, write_text
 from vit_lightning.progress import set_up_logging
 from vit_lightning.runs import EXPORTED, LOG_FOLDER, find_checkpoint, now, read_json, read_status, run_of
@@ -255,6 +256,7 @@ def describe(model: "ViTClassifier", checkpoint: Path, licence: str) -> dict[str
         "val": {
             name: value for name, value in (status.get("best") or {}).items() if name.startswith(("epoch", "val/"))
         },
+        **read_unknown(folder, checkpoint),
         "licence": licence,
         "made_by": f"vit_lightning {__version__}",
     }

@@ -214,16 +214,21 @@ class FoldsResult:
 
     def report(self) -> dict[str, Any]:
         """Writes the result over every image, and says what it is."""
+        from vit_lightning.evaluation.conformal import kept_sets, set_words
         from vit_lightning.evaluation.folds import read_member, summarise, write_result
+        from vit_lightning.evaluation.label_doctor import DOUBTS, doubt_words, examine, write_doubts
         from vit_lightning.evaluation.report import write_report
 
         members = [read_member(name, fold, seed, self.source(name) or Path()) for name, fold, seed in self.members]
         metrics, outcome = summarise(self.name, members)
+        doubts = examine(outcome)
+        metrics["doubtful_labels"] = {"flagged": int(doubts.flagged.sum()), "file": DOUBTS}
         write_result(self.folder / "report", metrics, members)
+        write_doubts(self.folder / "report", doubts, outcome.class_names)
         told = [read_status(self.logs / member.name / "status.json").get("data", {}).get("root") for member in members]
         told += values_of(self.options, "--data.root")  # of what was kept, nothing else says where the images are
         root = next((Path(root) for root in told if root and Path(root).is_dir()), None)
-        page = write_report(self.folder / "report", metrics, outcome, None, root=root)
+        page = write_report(self.folder / "report", metrics, outcome, None, root=root, doubts=doubts)
         interval, groups = metrics["intervals"]["accuracy"], metrics["groups"]
         words = "" if interval is None else f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}"
         log.info(
@@ -234,5 +239,17 @@ class FoldsResult:
             log.info("over %d seeds the deviation of acc is %.4f", self.seeds, metrics["spread"]["deviation"])
         known = {key: value for key, value in metrics["baselines"].items() if value is not None}
         log.info("to beat: %s", json.dumps({key: round(value, 4) for key, value in known.items()})[1:-1])
+        for line in (doubt_words(doubts), *set_words(metrics["sets"])):
+            log.info("%s", line)
+        self.keep_sets(kept_sets(metrics))
         log.info("the report is %s", page)
         return metrics
+
+    def keep_sets(self, kept: dict[str, Any] | None) -> None:
+        """Has `predict` with a member tell the sets that all groups together were enough for."""
+        from vit_lightning.evaluation.unknown import keep_unknown
+
+        for member, *_ in self.members:
+            checkpoint = self.logs / member / "checkpoints" / "best.ckpt"
+            if kept is not None and checkpoint.is_file():
+                keep_unknown(self.logs / member, checkpoint, sets=kept)

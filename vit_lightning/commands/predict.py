@@ -4,7 +4,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -15,9 +15,14 @@ from vit_lightning.commands.evaluating import EvaluationCommand
 from vit_lightning.commands.model_command import run_command
 from vit_lightning.data.remote import INPUT, Fetched
 from vit_lightning.data.video import is_video
+from vit_lightning.evaluation.conformal import limit_of
+from vit_lightning.evaluation.unknown import read_unknown
 from vit_lightning.files import check_folder, expanded
 from vit_lightning.hardware import device_name
 from vit_lightning.inference import find_images
+
+if TYPE_CHECKING:
+    from vit_lightning.evaluation.strangers import Nearness
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +71,24 @@ class Predict(EvaluationCommand):
             attention=options.attention,
             top=options.top,
             smooth=options.smooth,
+            sets=self.known_sets(),
+            nearness=self.known_strangers(),
         )
         return [self.writer]
+
+    def known_sets(self) -> dict[str, Any] | None:
+        """What `test` or `folds` found out about sets; None of probabilities that are means over a film's frames."""
+        kept = read_unknown(self.run_folder, Path(self.options.ckpt_path)).get("sets")
+        return kept if limit_of(kept) is not None and not self.options.smooth else None
+
+    def known_strangers(self) -> "Nearness | None":
+        """What `test` found out about strangers, likewise."""
+        kept = read_unknown(self.run_folder, Path(self.options.ckpt_path)).get("strangers")
+        if kept is None or self.run_folder is None or self.options.smooth:
+            return None
+        from vit_lightning.evaluation.strangers import read_nearness
+
+        return read_nearness(self.run_folder, kept)
 
     def prediction_file(self) -> Path:
         """The file of this command: `--output`, or the next number in the run's folder (or here, for a lone file)."""

@@ -45,6 +45,10 @@ class Test(EvaluationCommand):
         super().add_options(parser)
         text = "The report's folder; left out, report/ in the run's folder, or report-NAME/ of other images there."
         parser.add_argument("--output", type=str, default=None, help=text)
+        text = "Also find the training images that mistakes resemble, which takes as long as labelling all of training."
+        parser.add_argument("--neighbours", type=bool, default=True, help=text)
+        text = "Folders of pictures that are none of the model's business, beside noise and shuffled patches."
+        parser.add_argument("--strangers", type=str, nargs="+", default=[], metavar="DIR", help=text)
         add_allow_seen(parser)
 
     def own_callbacks(self) -> list[Callback]:
@@ -113,7 +117,10 @@ class Test(EvaluationCommand):
     def report(self, part: Literal["val", "test"], seen: Seen) -> None:
         """Writes the report of what was found, and says what it is worth."""
         from vit_lightning.evaluation.assess import assess  # a second
+        from vit_lightning.evaluation.conformal import kept_sets
+        from vit_lightning.evaluation.embeddings import embed_split
         from vit_lightning.evaluation.training import read_training
+        from vit_lightning.evaluation.unknown import keep_unknown
 
         split, status, folder = self.datamodule.used_split, self.run_status, self.report_folder
         if len(self.outputs.logits[part]) < len(split.part(part)):
@@ -141,4 +148,13 @@ class Test(EvaluationCommand):
         }
         training = None if self.run_folder is None else read_training(self.run_folder, TRAINER_DEFAULTS)
         outputs = self.outputs.logits
-        assess(self.model.net, split, outputs, part=part, facts=facts, folder=folder, training=training)
+        net = self.model.net
+        told: dict[str, Any] = {"facts": facts, "folder": folder, "training": training}
+        told["embedded"] = embed_split(net, split, part) if self.options.neighbours else None
+        told["strangers"] = [expanded(name) for name in self.options.strangers]
+        metrics = assess(net, split, outputs, part=part, **told)
+        if self.run_folder is not None and folder == self.run_folder / "report":
+            kept = (
+                {name: metrics["strangers"][name] for name in ("share", "threshold")} if metrics["strangers"] else None
+            )
+            keep_unknown(self.run_folder, checkpoint, sets=kept_sets(metrics), strangers=kept)

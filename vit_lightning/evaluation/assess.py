@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import Baselines, lead, score_baselines
+from vit_lightning.evaluation.conformal import calibrate_sets, set_words
+from vit_lightning.evaluation.embeddings import Embedded, neighbours_of, write_embeddings
 from vit_lightning.evaluation.intervals import LEVEL
 from vit_lightning.evaluation.metrics import (
     BASELINE_NAMES,
@@ -20,6 +23,7 @@ from vit_lightning.evaluation.metrics import (
     write_predictions,
 )
 from vit_lightning.evaluation.report import write_report
+from vit_lightning.evaluation.strangers import find_strangers, stranger_words
 from vit_lightning.evaluation.training import Training
 from vit_lightning.models.vit import VisionTransformer
 from vit_lightning.runs import now
@@ -56,7 +60,9 @@ def assess(
     facts: dict[str, Any],
     folder: Path,
     training: Training | None = None,
-) -> None:
+    embedded: tuple[Embedded, Embedded] | None = None,
+    strangers: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
     Args:
@@ -67,6 +73,11 @@ def assess(
         facts: What goes into `metrics.json` of run, data and split.
         folder: Where to write; made where it is missing.
         training: How the net was trained, where that is known.
+        embedded: Training images, and those of the part in their order; see `embed_split`.
+        strangers: Folders of pictures that are none of the model's business.
+
+    Returns:
+        What `metrics.json` says.
 
     Raises:
         OSError: The folder cannot be written, or a picture not be read.
@@ -74,16 +85,31 @@ def assess(
     outcome = outcome_of(split, part, logits[part])
     validation = outcome_of(split, "val", logits["val"]) if part != "val" and "val" in logits else None
     baselines = score_baselines(split, part)
-    scores = score(outcome)
+    metrics = facts | {"part": part} | measured(outcome, validation, baselines, split)
+    unseen = not (facts.get("seen") or {}).get("seen")
+    metrics["sets"] = calibrate_sets(outcome, metrics["groups"]["kind"]) if unseen else None
+    metrics["strangers"] = None if embedded is None else find_strangers(net, split.root, embedded, strangers)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / "predictions.csv", outcome)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    nearest = None
+    if embedded is not None:
+        write_embeddings(folder, *embedded)
+        nearest = neighbours_of(*embedded)
+    report = write_report(folder, metrics, outcome, net, root=split.root, training=training, nearest=nearest)
+    say(metrics, baselines)
+    log.info("the report is %s", report)
+    return metrics
+
+
+def measured(outcome: Outcome, validation: Outcome | None, baselines: Baselines | None, split: Split) -> dict[str, Any]:
+    """What `metrics.json` says beside the facts of run, data and split."""
     count = int(outcome.group_index.max()) + 1
-    groups = split.group_words if any(outcome.groups) else "images"
-    metrics = {
-        **facts,
-        "part": part,
+    return {
         "images": len(outcome.paths),
         "created": now(),
-        "groups": {"kind": groups, "count": count},
-        **scores,
+        "groups": {"kind": split.group_words if any(outcome.groups) else "images", "count": count},
+        **score(outcome),
         "calibration": calibrate(outcome, validation),
         "baselines": baselines.accuracy if baselines else dict.fromkeys(BASELINE_NAMES),
         "leads": leads(outcome, baselines),
@@ -96,16 +122,17 @@ def assess(
         },
         "challenges": score_challenges(outcome, split.root),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(folder / "predictions.csv", outcome)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    report = write_report(folder, metrics, outcome, net, root=split.root, training=training)
+
+
+def say(metrics: dict[str, Any], baselines: Baselines | None) -> None:
+    """Says what the scores are worth."""
     log.info("%s", interval_words(metrics))
     if baselines is not None:
         baselines.tell(log)
-    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"])):
+    sets = set_words(metrics["sets"]) if metrics["sets"] else []
+    strange = [stranger_words(metrics["strangers"])] if metrics["strangers"] else []
+    for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"]), *sets, *strange):
         log.info("%s", line)
-    log.info("the report is %s", report)
 
 
 def interval_words(metrics: dict[str, Any]) -> str:

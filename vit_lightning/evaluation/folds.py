@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vit_lightning.evaluation.conformal import calibrate_sets
 from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.evaluation.metrics import Array, Outcome, as_list, calibrate, score
 from vit_lightning.files import cell, cell_of_path, csv_line, read_cell, replacing, write_text
@@ -201,6 +202,7 @@ def summarise(name: str, members: Sequence[Member]) -> tuple[dict[str, Any], Out
         "baselines": baselines,
         "near_duplicates": duplicates_of(members, images),
         "challenges": None,
+        "sets": calibrate_sets(outcome, groups),
     }, outcome
 
 

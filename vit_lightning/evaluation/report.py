@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -27,54 +24,25 @@ from vit_lightning.evaluation.figures import (
     short,
     to_svg,
 )
+from vit_lightning.evaluation.gallery import Case, look_at, save_pictures, with_neighbours, with_pictures
+from vit_lightning.evaluation.label_doctor import Doubts
 from vit_lightning.files import write_text
-from vit_lightning.progress import track
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-    from PIL import Image
 
+    from vit_lightning.data.index import Sample
     from vit_lightning.evaluation.metrics import Outcome
     from vit_lightning.evaluation.training import Training
     from vit_lightning.models.vit import VisionTransformer
 
 log = logging.getLogger(__name__)
 
-#: So many pictures of mistakes and of hits are shown.
-MISTAKES, HITS = 12, 6
-
-#: Pixels that the longer side of a picture in the page has at most: two of them stand side by side.
-PICTURE_SIZE = 320
+#: So many pictures of mistakes, of hits and of doubtful labels are shown.
+MISTAKES, HITS, DOUBTFUL = 12, 6, 24
 
 #: Stands for a number that is not known.
 DASH = "\N{EN DASH}"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image and what the model said of it, to be shown.
-
-    Args:
-        path: Of the image, relative to the data's root.
-        true: Its class.
-        said: The model's.
-        confidence: The probability that the model gave that class.
-        picture: The image and the attention over it, side by side, as a JPEG, or the image alone; None where it cannot
-            be read any more.
-        trouble: Why it cannot; nothing is said of each where all of them are elsewhere.
-    """
-
-    path: str
-    true: str
-    said: str
-    confidence: float
-    picture: bytes | None = None
-    trouble: str = ""
-
-    @property
-    def source(self) -> str:
-        """The picture as a `data:` address."""
-        return "data:image/jpeg;base64," + base64.b64encode(self.picture or b"").decode()
 
 
 def write_report(
@@ -85,6 +53,8 @@ def write_report(
     *,
     root: Path | None,
     training: Training | None = None,
+    doubts: Doubts | None = None,
+    nearest: Callable[[int], Sequence[tuple[Sample, float]]] | None = None,
 ) -> Path:
     """Writes `report.html` and its pictures: what was measured, on what, and how much it is worth.
 
@@ -99,6 +69,8 @@ def write_report(
         root: The data's root folder, which the outcome's paths are relative to; None, or one that is gone, names the
             images and shows none.
         training: How the network was trained, where that is known.
+        doubts: Which labels are likely to be wrong, where models say so that have not seen the images.
+        nearest: The training images nearest to one of the outcome's, by its index, with their similarity.
 
     Returns:
         The page.
@@ -106,14 +78,29 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     mistakes, hits = surest_mistakes(outcome, MISTAKES), least_sure_hits(outcome, HITS)
     cases = look_at(outcome, [*mistakes, *hits], net, root)
-    shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :]}
+    if nearest is not None:
+        for place, index in enumerate(mistakes):
+            cases[place] = with_neighbours(cases[place], nearest(index), root)
+    shown = {"mistakes": cases[: len(mistakes)], "hits": cases[len(mistakes) :], "doubts": []}
+    if doubts is not None:
+        shown["doubts"] = with_pictures(doubtful_cases(doubts, outcome.class_names), None, root)
     for name, group in shown.items():
-        save_pictures(folder / name, group)
+        if group or name != "doubts":
+            save_pictures(folder / name, group)
     figures = draw(folder, metrics, outcome)
     curves = [] if training is None else training_curves(training)
     page = folder / "report.html"
     write_text(page, render(metrics, shown, figures, training, curves, attention=net is not None))
     return page
+
+
+def doubtful_cases(doubts: Doubts, class_names: Sequence[str]) -> list[Case]:
+    """The first of the labels that are likely to be wrong."""
+    rows = zip(doubts.paths, doubts.given, doubts.likely, doubts.scores, doubts.flagged, strict=True)
+    flagged = [
+        Case(path, class_names[given], class_names[likely], float(s)) for path, given, likely, s, flag in rows if flag
+    ]
+    return flagged[:DOUBTFUL]
 
 
 def surest_mistakes(outcome: Outcome, count: int) -> list[int]:
@@ -139,98 +126,6 @@ def most_telling(outcome: Outcome, ordered: npt.NDArray[np.intp], count: int) ->
     rest = np.setdiff1d(np.arange(len(ordered)), first)
     chosen = np.sort(np.concatenate([first, rest])[:count])
     return [int(index) for index in ordered[chosen]]
-
-
-def look_at(outcome: Outcome, indices: Sequence[int], net: VisionTransformer | None, root: Path | None) -> list[Case]:
-    """These images, with the model's attention over them where there is a network."""
-    cases = []
-    there = root is not None and root.is_dir()
-    with track(f"looking once more at {len(indices)} images, for the report", total=len(indices)) as advance:
-        for index in indices:
-            said, picture, trouble = int(outcome.predicted[index]), None, ""
-            try:
-                if root is not None and there:
-                    picture = picture_of(root / outcome.paths[index], net)
-            except FileNotFoundError:
-                trouble = "The file is no longer there."
-            except OSError:
-                trouble = "The file can no longer be read."
-            cases.append(
-                Case(
-                    path=outcome.paths[index],
-                    true=outcome.class_names[int(outcome.labels[index])],
-                    said=outcome.class_names[said],
-                    confidence=float(outcome.probabilities[index, said]),
-                    picture=picture,
-                    trouble=trouble,
-                )
-            )
-            advance(1)
-    gone = [case.path for case in cases if case.picture is None]
-    if gone and there:
-        log.warning("%d of the report's %d pictures cannot be read any more: %s", len(gone), len(cases), gone[0])
-    elif gone:
-        where = f"they are no longer in {root}" if root else "it is not known where they are"
-        log.warning("the report names images and shows none: %s", where)
-    return cases
-
-
-def picture_of(path: Path, net: VisionTransformer | None) -> bytes:
-    """An image at its own aspect, and beside it the attention of a network over it, as a JPEG.
-
-    Raises:
-        OSError: It is missing or no readable picture.
-    """
-    from PIL import Image
-
-    from vit_lightning.data.images import load_image
-
-    picture = load_image(path)
-    picture.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
-    times = PICTURE_SIZE // 2 // max(picture.size)
-    if times > 1:  # a browser would blur what it enlarges
-        picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
-    shown = picture if net is None else side_by_side(picture, with_attention(picture, path, net))
-    file = BytesIO()
-    shown.save(file, "JPEG", quality=80)
-    return file.getvalue()
-
-
-def with_attention(picture: Image.Image, path: Path, net: VisionTransformer) -> Image.Image:
-    """The same picture with the attention over it, of the network that is given the whole image at its own size."""
-    import torch
-    from PIL import Image
-
-    from vit_lightning.data.frames import load_frame
-    from vit_lightning.data.transforms import frame_size, normalise
-    from vit_lightning.evaluation.attention import attention_of, overlay
-
-    frame = load_frame(path, frame_size(net.image_shape[1:]))
-    attention = attention_of(net, normalise(frame[None], net.image_shape[0]), kind="rollout")[0]
-    return Image.fromarray(overlay(torch.from_numpy(np.array(picture)), attention).numpy())
-
-
-def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two pictures of one size in one; wide ones below each other."""
-    from PIL import Image
-
-    width, height = left.size
-    gap = 4
-    below = width > 2 * height
-    both = Image.new("RGB", (width, 2 * height + gap) if below else (2 * width + gap, height), "white")
-    both.paste(left, (0, 0))
-    both.paste(right, (0, height + gap) if below else (width + gap, 0))
-    return both
-
-
-def save_pictures(folder: Path, cases: Sequence[Case]) -> None:
-    """The cases' pictures as `01.jpg`, ... in place of those of an earlier report."""
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("[0-9][0-9].jpg"):
-        old.unlink()
-    for number, case in enumerate(cases, start=1):
-        if case.picture is not None:
-            (folder / f"{number:02}.jpg").write_bytes(case.picture)
 
 
 def draw(folder: Path, metrics: dict[str, Any], outcome: Outcome) -> dict[str, Markup | None]:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from vit_lightning import __version__
+from vit_lightning.evaluation.conformal import set_of
 from vit_lightning.progress import legible
 from vit_lightning.serve.batching import Batcher
 from vit_lightning.serve.drift import Window
@@ -58,6 +59,7 @@ class Prediction(BaseModel):
     label: str | None = None
     confidence: float | None = None
     top: list[Likely] | None = None
+    set: list[str] | None = None
     error: str | None = None
 
 
@@ -134,6 +136,7 @@ class Service:
         for outcome in outcomes:
             if not isinstance(outcome, Exception):
                 self.window.add(model, outcome)
+                self.metrics.tell(model, outcome)
             elif sent[0].name is None or not isinstance(outcome, UnreadableError):
                 raise outcome
         said = [said_of(each, outcome, model, top) for each, outcome in zip(sent, outcomes, strict=True)]
@@ -169,7 +172,10 @@ def said_of(sent: Sent, outcome: Floats | Exception, model: Model, top: int) -> 
     order = (-outcome).argsort(kind="stable")[:top]
     # As short as a number of 32 bits can be written, so that it is read back to the bit.
     likely = [{"label": model.class_names[index], "probability": float(str(outcome[index]))} for index in order]
-    return named | {"label": likely[0]["label"], "confidence": likely[0]["probability"], "top": likely}
+    said = named | {"label": likely[0]["label"], "confidence": likely[0]["probability"], "top": likely}
+    if model.limit is not None:  # the classes that may be the true one, see evaluation/conformal.py
+        said["set"] = [model.class_names[index] for index in set_of(outcome, model.limit)]
+    return said
 
 
 def application(service: Service, *, token: str = "", hosts: tuple[str, ...] = ()) -> ASGIApp:

@@ -6,10 +6,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from vit_lightning.evaluation.conformal import set_of
 from vit_lightning.progress import legible
 from vit_lightning.serve.batching import Batcher
 from vit_lightning.serve.drift import Shares, Window, by_chance, reference_of, stability_index
-from vit_lightning.serve.model import WatchedModel, name_of
+from vit_lightning.serve.model import Floats, Model, WatchedModel, name_of
 
 #: Bounds in seconds of the histogram of answers, and in pictures of that of batches.
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,6 +34,8 @@ class Metrics:
         self.seconds = Histogram("vit_predict_seconds", text, buckets=SECONDS, registry=self.registry)
         text = "Pictures that were answered in one call of the model"
         self.batches = Histogram("vit_batch_pictures", text, buckets=PICTURES, registry=self.registry)
+        text = "Answers by how many classes may be the true one"
+        self.sets = Counter("vit_sets", text, ("classes",), registry=self.registry)
         self.model = model
         self.window = window
         self.batcher: Batcher | None = None
@@ -47,6 +50,11 @@ class Metrics:
         self.requests.labels(path, str(status)).inc()
         if path == "/predict" and status == 200:
             self.seconds.observe(seconds)
+
+    def tell(self, model: Model, probabilities: Floats) -> None:
+        """Counts an answer (K,)."""
+        if model.limit is not None:
+            self.sets.labels(str(len(set_of(probabilities, model.limit)))).inc()
 
     def text(self) -> bytes:
         """All of it."""

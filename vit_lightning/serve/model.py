@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from vit_lightning.evaluation.conformal import limit_of
 from vit_lightning.progress import told
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,11 @@ class Model:
     class_names: list[str]
     version: str
     card: Mapping[str, Any]
+
+    @cached_property
+    def limit(self) -> float | None:
+        """The threshold of sets that `test` or `folds` has found for the run; None where there is none."""
+        return limit_of(self.card.get("sets"))
 
     def answer(self, pictures: Bytes) -> Floats:
         """The probabilities (B, K) of pictures (B, h, w, 3).

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vit_lightning.evaluation.label_doctor import DOUBTS
 from vit_lightning.files import cell, cell_of_path, csv_line, read_cell, write_text
-from vit_lightning.runs import Run, finite
+from vit_lightning.runs import Run, finite, read_status
 from vit_lightning.studio.roots import Place, Roots
 
 #: The file, in a run's folder; `labels.csv` right in there is what the run was trained with.
@@ -45,11 +46,41 @@ def mistakes(run: Run, place: Place) -> list[Mistake]:
     return sorted(found, key=lambda each: -each.confidence)
 
 
+def doubts(run: Run, place: Place) -> list[Mistake]:
+    """The doubtful labels of a result of `folds`, the worst first: what is said is the class that is more likely.
+
+    Raises:
+        ValueError: The table is none.
+    """
+    table = place.file_of(run, f"report/{DOUBTS}")
+    if table is None:
+        return []
+    found = []
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                against = finite(float(row["score"]))
+                if row["flagged"] == "1" and against is not None:
+                    names = read_cell(row["given"]), read_cell(row["likely"])
+                    found.append(Mistake(plain_path(row["path"]), *names, against))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{table} is no table of doubtful labels ({error}); repeat the folds command") from error
+    return found
+
+
+def trained(run: Run, place: Place) -> Run:
+    """The run itself, or of a result of `folds` the first of its members: they have all been given the same."""
+    if not run.is_folds or not run.members:
+        return run
+    folder = place.logs / Path(run.members[0]).name
+    return Run(folder, read_status(folder / "status.json"))
+
+
 def classes_of(run: Run, place: Place) -> list[str]:
     """The classes, in the order of the model's outputs."""
     import json
 
-    path = place.file_of(run, "class_mapping.json")
+    path = place.file_of(trained(run, place), "class_mapping.json")
     try:
         names = json.loads(path.read_text(encoding="utf-8")) if path else {}
         return [str(name) for name in names.values()]
@@ -118,7 +149,7 @@ def write_labels(run: Run, place: Place, labels: Mapping[str, str]) -> Path:
     path = run.folder / NAME
     if path.is_symlink() or path.parent.is_symlink() or (run.folder.is_symlink() and not place.roots.holds(run.folder)):
         raise ValueError(f"{path} is a link; labels are written into the run's own folder alone")
-    own = read_table(place.file_of(run, OWN))
+    own = read_table(place.file_of(trained(run, place), OWN))
     known = own | read_labels(run, place) | {name: label or own.get(name, "") for name, label in labels.items()}
     rows = [csv_line((cell_of_path(name), cell(label))) for name, label in sorted(known.items()) if label]
     path.parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from vit_lightning.callbacks.predictions import shown_size
 from vit_lightning.data.frames import load_frame
 from vit_lightning.data.transforms import frame_size, normalise
 from vit_lightning.evaluation.attention import attention_of, overlay
+from vit_lightning.evaluation.conformal import kept_words, limit_of, set_of
+from vit_lightning.evaluation.unknown import read_unknown
 from vit_lightning.inference import load_classifier, predict_paths, top_classes
 from vit_lightning.module import ViTClassifier
 from vit_lightning.runs import Run
@@ -33,6 +36,8 @@ class Answer:
         classes: The likeliest ones with their probability, the likeliest first.
         picture: Bytes (H, W, 3).
         attention: The same with the attention over it.
+        set: The classes that may be the true one, where `test` or `folds` has found out how sure that is.
+        promise: What such a set is worth, or ''.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Answer:
     classes: tuple[tuple[str, float], ...] = ()
     picture: Picture | None = None
     attention: Picture | None = None
+    set: tuple[str, ...] = ()
+    promise: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,12 @@ def answers(run: Run, pictures: Sequence[tuple[str, Path]], look: Look) -> list[
     """
     path = run.checkpoint()
     model = model_of(str(path), path.stat().st_mtime)
-    return [answer(model, name, file, look.fitted(model)) for name, file in pictures]
+    sets = read_unknown(run.folder, path).get("sets")
+    return [answer(model, name, file, look.fitted(model), sets) for name, file in pictures]
 
 
-def answer(model: ViTClassifier, name: str, file: Path, look: Look) -> Answer:
-    """What a model says of one picture."""
+def answer(model: ViTClassifier, name: str, file: Path, look: Look, sets: dict[str, Any] | None = None) -> Answer:
+    """What a model says of one picture, and with what `kept_sets` has kept of it, which classes may be the true one."""
     try:
         ((_, probabilities),) = predict_paths(model, [file])
         picture = load_frame(file, shown_size)
@@ -97,4 +105,9 @@ def answer(model: ViTClassifier, name: str, file: Path, look: Look) -> Answer:
     images = normalise(torch.stack([frame]), channels)
     weights = attention_of(model.net, images, block=look.block, head=look.head)[0]
     classes = tuple((label, share) for _, label, share in top_classes(probabilities, model.class_names, TOP))
-    return Answer(name, "", classes, picture.numpy(), overlay(picture, weights).numpy())
+    drawn = overlay(picture, weights).numpy()
+    limit = limit_of(sets)
+    if sets is None or limit is None:
+        return Answer(name, "", classes, picture.numpy(), drawn)
+    inside = tuple(model.class_names[k] for k in set_of(probabilities.numpy(), limit))
+    return Answer(name, "", classes, picture.numpy(), drawn, inside, kept_words(sets))

@@ -125,6 +125,8 @@ def show_answers(models: Sequence[Run], found: "Sequence[Answer]") -> None:
             st.markdown(f"### {plain(label)} {confidence:.1%}")
             for other, share in answer.classes[1:]:
                 st.progress(share, text=f"{plain(other)} {share:.1%}")
+            if answer.set:
+                st.caption(f"{plain(' or '.join(answer.set))}: such sets {plain(answer.promise)}")
 
 
 def by_folder(where: Place, run: Run) -> None:
