@@ -1,6 +1,7 @@
 """Files that nobody ever sees half-written; no torch in here."""
 
 import csv
+import hashlib
 import io
 import os
 import tempfile
@@ -42,6 +43,12 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def expanded(path: Path | str) -> Path:

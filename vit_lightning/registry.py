@@ -1,6 +1,5 @@
 """Which version of a model is the champion, and why: `registry.json` in the log folder. No torch in here."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,12 +164,6 @@ def held(logs: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def served_file(logs: Path, version: int) -> Path:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_lightning.arguments import shown
-from vit_lightning.files import expanded, write_text
-from vit_lightning.registry import ALIASES, FOLDER, find_version, sha256_of
+from vit_lightning.files import expanded, sha256_of, write_text
+from vit_lightning.registry import ALIASES, FOLDER, find_version
 
 #: Where runs are kept, below the working folder; `tensorboard --logdir` takes the same name.
 LOG_FOLDER = "lightning_logs"

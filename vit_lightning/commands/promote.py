@@ -10,7 +10,7 @@ from typing import Any
 
 from vit_lightning.commands.calling import called
 from vit_lightning.commands.line_parser import LineParser
-from vit_lightning.files import replacing
+from vit_lightning.files import replacing, sha256_of
 from vit_lightning.progress import set_up_logging
 from vit_lightning.registry import (
     CANDIDATE,
@@ -23,7 +23,6 @@ from vit_lightning.registry import (
     held,
     read_registry,
     served_file,
-    sha256_of,
     write_registry,
 )
 from vit_lightning.runs import LOG_FOLDER, Run, find_run, now, read_json, read_status

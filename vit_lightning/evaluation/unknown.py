@@ -1,12 +1,11 @@
 """What is kept beside a run of what its weights do not know, for `predict`, `export` and the studio; without torch."""
 
-import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from vit_lightning.files import write_text
+from vit_lightning.files import sha256_of, write_text
 from vit_lightning.runs import read_json
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ def keep_unknown(run: Path, checkpoint: Path, **sections: dict[str, Any] | None)
         checkpoint: The weights; of others nothing that is kept here holds.
         sections: By name; None leaves what there is.
     """
-    path, weights = run / UNKNOWN, digest_of(checkpoint)
+    path, weights = run / UNKNOWN, sha256_of(checkpoint)
     before = read_json(path)
     known = before if before.get("weights") == weights else {"weights": weights}
     known |= {name: section for name, section in sections.items() if section is not None}
@@ -39,13 +38,7 @@ def read_unknown(run: Path | None, checkpoint: Path) -> dict[str, Any]:
     if run is None or not (run / UNKNOWN).is_file():
         return {}
     found = read_json(run / UNKNOWN)
-    if found.get("weights") == digest_of(checkpoint):
+    if found.get("weights") == sha256_of(checkpoint):
         return found
     log.warning("%s is of other weights than %s and counts for nothing: test the run again", run / UNKNOWN, checkpoint)
     return {}
-
-
-def digest_of(checkpoint: Path) -> str:
-    """SHA-256 of a file."""
-    with checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
