@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vit_lightning.data.splitting import Split
 from vit_lightning.evaluation.baselines import Baselines, lead, score_baselines
+from vit_lightning.evaluation.clips import score_clips
 from vit_lightning.evaluation.conformal import calibrate_sets, set_words
 from vit_lightning.evaluation.embeddings import Embedded, neighbours_of, write_embeddings
 from vit_lightning.evaluation.intervals import LEVEL
@@ -121,6 +122,7 @@ def measured(outcome: Outcome, validation: Outcome | None, baselines: Baselines 
             "note": baselines.note,
         },
         "challenges": score_challenges(outcome, split.root),
+        "clips": score_clips(outcome) if split.kind == "blocks" else None,
     }
 
 

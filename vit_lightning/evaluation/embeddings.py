@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +127,12 @@ def nearest_of_groups(vector: Vectors, train: Embedded, count: int) -> list[tupl
 def write_embeddings(folder: Path, *parts: Embedded) -> None:
     """Writes `embeddings.npz`: `path`, `label`, `split`, `group` (N,) and `vector` (N, D), for `numpy.load`."""
     samples = [sample for part in parts for sample in part.samples]
-    columns: dict[str, Any] = {
-        name: np.array([getattr(each, name) for each in samples]) for name in ("path", "label", "split", "group")
-    }
     with replacing(folder / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, vector=np.concatenate([part.vectors for part in parts]), **columns)
+        np.savez_compressed(
+            file,
+            vector=np.concatenate([part.vectors for part in parts]),
+            path=np.array([each.path for each in samples]),
+            label=np.array([each.label for each in samples]),
+            split=np.array([each.split for each in samples]),
+            group=np.array([each.group for each in samples]),
+        )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vit_lightning.evaluation.clips import score_clips
 from vit_lightning.evaluation.conformal import calibrate_sets
 from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.evaluation.metrics import Array, Outcome, as_list, calibrate, score
@@ -171,6 +172,7 @@ def summarise(name: str, members: Sequence[Member]) -> tuple[dict[str, Any], Out
     images = np.array([len(member.outcome.paths) for member in members], dtype=np.float64)
     groups = members[0].metrics["groups"]["kind"]
     count = int(outcome.group_index.max()) + 1
+    seeds = {member.seed for member in members}
     baselines: dict[str, float | None] = {}
     for key in members[0].metrics["baselines"]:
         values = [member.metrics["baselines"].get(key) for member in members]
@@ -203,6 +205,7 @@ def summarise(name: str, members: Sequence[Member]) -> tuple[dict[str, Any], Out
         "near_duplicates": duplicates_of(members, images),
         "challenges": None,
         "sets": calibrate_sets(outcome, groups),
+        "clips": score_clips(outcome) if len(seeds) == 1 and members[0].metrics["split"]["kind"] == "blocks" else None,
     }, outcome
 
 
