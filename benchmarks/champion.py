@@ -151,9 +151,11 @@ def answered(port: int, clients: "subprocess.Popen[str]") -> None:
         raise RuntimeError(f"a request was lost: {error.splitlines()[-1] if error else 'the clients have ended'}")
     clients.terminate()
     clients.communicate()
-    with_labels = ask_text(port, "/metrics")
-    counts = [line for line in with_labels.splitlines() if line.startswith("vit_lightning_requests_total")]
+    told = ask_text(port, "/metrics")
+    counts = [line for line in told.splitlines() if line.startswith('vit_requests_total{path="/predict"')]
     print(*counts, sep="\n")
+    if not counts or any('status="200"' not in line for line in counts):
+        raise RuntimeError("not every request was answered with 200")
 
 
 def ask_text(port: int, path: str) -> str:

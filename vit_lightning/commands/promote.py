@@ -310,4 +310,4 @@ def roll_back(logs: Path) -> None:
     registry.aliases[CHAMPION] = again.version
     write_registry(logs, registry)
     mirror(asdict(registry), logs)
-    log.info("%s", reason)
+    log.info("%s", registry.why())
