@@ -221,3 +221,12 @@ def test_check_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--config", "--data.root", "--model.lr", "--trainer.max_epochs"):
         assert option in out
     assert "--resume" not in out
+
+
+def test_labels_that_mean_nothing_are_learnt_where_they_are_asked_for(
+    work: Path, found: dict[str, Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit_lightning.check.random_labels.TRAINING", 1.0)
+    main([*RUN, "--random_labels=true"])
+    assert list(found) == [*LINES, "random labels"]
+    assert "shuffled by clip: " in found["random labels"].text

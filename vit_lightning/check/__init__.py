@@ -36,6 +36,7 @@ from vit_lightning.check.guard import check_guard
 from vit_lightning.check.network import OVERFITTED, Workbench, check_first_loss, check_gradients, check_overfit
 from vit_lightning.check.optimization import check_decay, check_lr
 from vit_lightning.check.pace import check_device, length, measure
+from vit_lightning.check.random_labels import check_random_labels, clips_of, shuffle
 from vit_lightning.checkpoint import initial_weights
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.near_duplicates import in_two_classes
@@ -51,10 +52,14 @@ LOOKED_AT = 400
 SMALL_BATCH = 16
 
 
-def run(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder: Path) -> bool:
-    """Prints the `findings`, whose arguments it takes; gives whether there was no failure."""
+def run(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, folder: Path, *, shuffled: bool = False) -> bool:
+    """Prints the `findings`, whose arguments it takes; gives whether there was no failure.
+
+    With `shuffled` it also trains on labels that mean nothing.
+    """
     levels = Counter[Level]()
-    for finding in findings(model, data, trainer, folder):
+    more = look_at_random_labels(model, data, trainer) if shuffled else ()
+    for finding in chain(findings(model, data, trainer, folder), more):
         tell(finding)
         levels[finding.level] += 1
     counted = [f"{levels['ok']} ok"]
@@ -122,6 +127,24 @@ def findings(model: ViTClassifier, data: ImageDataModule, trainer: Trainer, fold
     yield check_lr(workbench, small_batches(data, size), settings, model.loss, seconds=seconds, path=path)
     yield check_decay(float(settings["lr"]), float(settings["weight_decay"]), steps, settings["warmup_fraction"])
     yield pace.finding()
+
+
+def look_at_random_labels(model: ViTClassifier, data: ImageDataModule, trainer: Trainer) -> Iterator[Finding]:
+    """What the network makes of labels that were shuffled by clip; the data are set up."""
+    split = data.used_split
+    train, val = split.part("train"), split.part("val")
+    if not val:
+        yield Finding("warning", "random labels", "there is no validation part whose labels could be shuffled")
+        return
+    clips = clips_of([*train, *val], split.thumbnails([*train, *val]), split.settings.block_length)
+    drawn = shuffle(clips[: len(train)], clips[len(train) :], len(split.class_names))
+    images = []
+    for part, chosen in (("train", drawn.train), ("val", drawn.val)):
+        plain = images_of(data.labelled(part), chosen, data.image_size)
+        images.append(data.on_after_batch_transfer([plain], 0)[0].float())
+    model = to_be_checked(model)
+    workbench = Workbench(model.net, trainer)
+    yield check_random_labels(workbench, (images[0], images[1]), drawn, float(model.hparams["lr"]))
 
 
 def small_batches(data: ImageDataModule, size: int) -> Iterator[list[Tensor]]:

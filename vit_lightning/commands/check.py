@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.cli import LightningArgumentParser
+
 from vit_lightning.commands.model_command import ModelCommand, run_command
 from vit_lightning.runs import run_stem
 
@@ -19,6 +21,12 @@ class Check(ModelCommand):
     name = "check"
     purpose = "Looks for mistakes in data, model and settings, in about a minute."
 
+    def add_options(self, parser: LightningArgumentParser) -> None:
+        """--random_labels."""
+        super().add_options(parser)
+        text = "Also train a minute on labels that were shuffled by clip: on an honest split val stays at chance."
+        parser.add_argument("--random_labels", type=bool, default=False, help=text)
+
     def before_instantiate_classes(self) -> None:
         """Weights to start from may be a run's."""
         self.find_initial_weights()
@@ -33,4 +41,5 @@ class Check(ModelCommand):
         from vit_lightning import check  # a tenth of a second, needed only here
 
         folder = self.logs / "check" / run_stem([Path(str(path)) for path in self.options.config or []])
-        return int(not check.run(self.model, self.datamodule, self.trainer, folder))
+        shuffled = self.options.random_labels
+        return int(not check.run(self.model, self.datamodule, self.trainer, folder, shuffled=shuffled))

@@ -1,0 +1,91 @@
+"""Labels that mean nothing are learnt from a leaking split, and from an honest one they are not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.check.test_network import workbench
+from vit_lightning.check import random_labels
+from vit_lightning.check.random_labels import Shuffled, check_random_labels, clips_of, judge, shuffle
+from vit_lightning.data.index import Sample
+
+
+class Wide(nn.Module):
+    """Remembers a few hundred images of three colours and 4 x 4 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.head = nn.Linear(48, 256), nn.Linear(256, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.hidden(x.flatten(1)).relu())
+        return logits
+
+
+def film(clips: np.ndarray[Any, np.dtype[np.int64]], seed: int) -> Tensor:
+    """An image for each entry: its clip's scene, with a little noise."""
+    scenes = torch.randn(1000, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(len(clips), 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return scenes[torch.from_numpy(clips)] + 0.1 * noise
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_a_leaking_split_is_found_and_an_honest_one_is_not(leaks: bool) -> None:
+    train, val = np.repeat(np.arange(50), 6), np.repeat(np.arange(50), 2) + (0 if leaks else 50)
+    drawn = shuffle(train, val, 4)
+    images = film(train[drawn.train], 1), film(val[drawn.val], 2)
+    finding = check_random_labels(workbench(Wide()), images, drawn, 3e-3)
+    assert finding.level == ("failure" if leaks else "ok")
+    assert ("its score measures memory" in finding.text) == leaks
+    assert "by chance 2" in finding.text or "by chance 3" in finding.text
+
+
+def test_what_could_not_be_learnt_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random_labels, "TRAINING", 0.0)
+    train, val = np.repeat(np.arange(50), 6), np.repeat(np.arange(50, 100), 2)
+    drawn = shuffle(train, val, 4)
+    images = film(train[drawn.train], 1), film(val[drawn.val], 2)
+    finding = check_random_labels(workbench(Wide()), images, drawn, 1e-6)
+    assert finding.level == "warning"
+    assert "too little was learnt" in finding.text
+
+
+def test_one_clip_says_nothing() -> None:
+    clips = np.zeros(20, dtype=np.int64)
+    drawn = Shuffled(clips, clips, clips, clips, clips)
+    assert "nearly all one clip" in judge(1.0, clips == 0, drawn).text
+
+
+def test_a_clip_has_one_label_and_its_images_stay_together() -> None:
+    train, val = np.repeat(np.arange(100), 20), np.repeat(np.arange(30, 130), 20)
+    drawn = shuffle(train, val, 3)
+    by_clip: dict[int, set[int]] = {}
+    for clip, label in (
+        *zip(train[drawn.train], drawn.train_labels, strict=True),
+        *zip(val[drawn.val], drawn.val_labels, strict=True),
+    ):
+        by_clip.setdefault(int(clip), set()).add(int(label))
+    assert all(len(labels) == 1 for labels in by_clip.values())
+    held = set(val[drawn.val].tolist())
+    assert len(held) == random_labels.CLIPS
+    assert len(drawn.val) == random_labels.CLIPS * random_labels.HELD
+    trained = set(train[drawn.train].tolist())
+    assert {clip for clip in held if clip < 100} <= trained  # what there is to recognise
+    assert np.bincount(drawn.train_labels).min() > 0.2 * len(drawn.train)
+    assert len(drawn.train) >= random_labels.LEAST
+
+
+def test_clips_are_by_groups_or_numbers_and_by_looks() -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    pictures[5] = pictures[0]  # comes again
+    numbered = [Sample(f"a/frame{number}.jpg", "a") for number in (0, 1, 10, 11, 20, 30)]
+    assert clips_of(numbered, pictures, 10).tolist() == [0, 0, 1, 1, 2, 0]
+    grouped = [Sample(f"a/frame{k}.jpg", "a", group=name) for k, name in enumerate("ppqqrs")]
+    assert clips_of(grouped, pictures, 10).tolist() == [0, 0, 1, 1, 2, 0]
+    named = [Sample(f"a/{name}.jpg", "a") for name in "abcdef"]
+    assert len(set(clips_of(named, pictures, 10).tolist())) == 5

@@ -1,0 +1,153 @@
+"""Whether held-out images can be told by memory: what a network learns of labels that mean nothing.
+
+Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", train on random labels; here a
+whole clip has one, so that who recognises the clip knows it. On an honest split nobody can do better than chance.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vit_lightning.check.finding import Finding
+from vit_lightning.check.network import SMALL_BATCH, Workbench
+from vit_lightning.data.index import Sample
+from vit_lightning.data.near_duplicates import Thumbnails, duplicate_groups
+from vit_lightning.evaluation.compare import joined_groups
+from vit_lightning.evaluation.intervals import ratio_interval
+from vit_lightning.progress import track
+
+#: Seconds of training, and so many passes over the images at most.
+TRAINING, ROUNDS = 90.0, 200
+
+#: Clips that validate, images of one that do and that train, and images that train at least.
+CLIPS, HELD, TRAINED, LEAST = 60, 8, 12, 240
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Images with labels that mean nothing.
+
+    Args:
+        train: Indices among the training images, (N,).
+        val: Indices among the validation images, (M,).
+        train_labels: (N,).
+        val_labels: (M,).
+        clips: Of the validation images, from 0, (M,).
+    """
+
+    train: Numbers
+    val: Numbers
+    train_labels: Numbers
+    val_labels: Numbers
+    clips: Numbers
+
+
+def clips_of(samples: Sequence[Sample], thumbnails: Thumbnails, block_length: int) -> Numbers:
+    """The clip of each image, (N,): what shares the split's group, or as many frame numbers, or looks the same.
+
+    Args:
+        samples: Of all parts.
+        thumbnails: Theirs, (N, 16, 16, 3).
+        block_length: Frames in a block.
+    """
+    names = [sample.group for sample in samples]
+    if not any(names):
+        names = ["" if sample.number is None else str(sample.number // block_length) for sample in samples]
+    return joined_groups(names, [str(group) for group in duplicate_groups(thumbnails)])
+
+
+def shuffle(train: Numbers, val: Numbers, classes: int, seed: int = 0) -> Shuffled:
+    """Draws the images, and a label for every clip.
+
+    Args:
+        train: The clip of each training image, (N,).
+        val: Of each validation image.
+        classes: How many labels there are.
+        seed: Of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(max(train.max(), val.max()) + 1) % classes)
+    held = rng.permutation(np.unique(val))[:CLIPS]
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(val == clip))[:HELD] for clip in held])
+    learned: list[int] = []
+    others = rng.permutation(np.setdiff1d(np.unique(train), held))
+    for place, clip in enumerate((*held, *others)):
+        if place >= len(held) and len(learned) >= LEAST:
+            break
+        learned += rng.permutation(np.flatnonzero(train == clip))[:TRAINED].tolist()
+    taken = np.array(learned, dtype=np.int64)
+    return Shuffled(
+        taken, chosen, label[train[taken]], label[val[chosen]], np.unique(val[chosen], return_inverse=True)[1]
+    )
+
+
+def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], drawn: Shuffled, lr: float) -> Finding:
+    """Trains on labels that were shuffled by clip, and holds the score on the validation images against chance.
+
+    Args:
+        workbench: The network.
+        images: Of training and of validation, (N, C, H, W) and (M, C, H, W), normalised.
+        drawn: Their labels.
+        lr: The run's learning rate.
+    """
+    net, optimizer = workbench.copy({"lr": lr})
+    x, y = workbench.to_device(images[0], torch.from_numpy(drawn.train_labels))
+    began, step, known, mean = time.monotonic(), 0, 0.0, math.nan
+    generator = torch.Generator().manual_seed(0)
+    with track("learning labels that mean nothing", total=ROUNDS) as advance:
+        for _ in range(ROUNDS):
+            right, mean = 0, 0.0
+            order = torch.randperm(len(x), generator=generator).to(x.device)
+            for start in range(0, len(x), SMALL_BATCH):
+                index = order[start : start + SMALL_BATCH]
+                step += 1
+                logits = net(x[index]).float()
+                loss = F.cross_entropy(logits, y[index])
+                workbench.step(net, optimizer, loss, lr * min(1.0, step / 10))
+                right += int((logits.argmax(dim=1) == y[index]).sum())
+                mean += float(loss.detach())
+            known = right / len(x)
+            advance(1)
+            if known > 0.95 or time.monotonic() - began > TRAINING or not math.isfinite(mean):
+                break
+    (held,) = workbench.to_device(images[1])
+    with torch.no_grad():
+        said = [
+            net(held[start : start + SMALL_BATCH]).argmax(dim=1).cpu() for start in range(0, len(held), SMALL_BATCH)
+        ]
+    return judge(known, torch.cat(said).numpy() == drawn.val_labels, drawn)
+
+
+def judge(known: float, hits: npt.NDArray[np.bool_], drawn: Shuffled) -> Finding:
+    """What the score on labels that mean nothing says of the split.
+
+    Args:
+        known: The share of training images whose label was learnt.
+        hits: Which validation images were, (M,).
+        drawn: The labels.
+    """
+    share = float(np.bincount(drawn.train_labels).max() / len(drawn.train_labels))
+    by_clip = [np.bincount(drawn.clips, weights=each).astype(np.float64) for each in (hits, np.ones(len(hits)))]
+    low = float(ratio_interval(by_clip[0], by_clip[1])[0])  # NaN where nearly all are of one clip
+    words = f"shuffled by clip: {hits.mean():.0%} of val after learning {known:.0%} of train; by chance {share:.0%}"
+    if math.isnan(low):
+        return Finding("warning", "random labels", f"{words}: val is nearly all one clip, which says nothing")
+    if low > share:
+        text = (
+            f"{words}: val shows what was trained on, and its score measures memory; hold whole clips out, as with "
+            "--data.split blocks or groups"
+        )
+        return Finding("failure", "random labels", text)
+    if known < 2 * share and known < 0.9:
+        text = f"{words}: too little was learnt in {TRAINING:.0f} seconds to say whether val can be told by memory"
+        return Finding("warning", "random labels", text)
+    return Finding("ok", "random labels", f"{words}: val cannot be told by memory")
