@@ -1,7 +1,7 @@
 """`export` from a run to a file that onnxruntime reads without this project."""
 
-import csv
 import copy
+import csv
 import json
 import shutil
 from pathlib import Path
