@@ -44,6 +44,14 @@ def test_a_file_that_is_none_is_refused_in_a_line(model_file: Path, tmp_path: Pa
         load_model(model_file)
 
 
+def waited(watched: WatchedModel, condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        watched.ended.wait(0.02)
+    raise AssertionError
+
+
 def test_a_newer_file_is_taken_over_and_a_broken_one_is_told_once(
     model_file: Path, write_model: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -53,30 +61,23 @@ def test_a_newer_file_is_taken_over_and_a_broken_one_is_told_once(
     first = watched.current
     watched.thread.start()
 
-    def waited(condition: Callable[[], bool]) -> None:
-        for _ in range(500):
-            if condition():
-                return
-            watched.ended.wait(0.02)
-        raise AssertionError
-
     with caplog.at_level(logging.INFO, "vit_lightning"):
         write_model(model_file, run="second", names=["a", "b", "c"])
-        waited(lambda: watched.current is not first)
+        waited(watched, lambda: watched.current is not first)
         second = watched.current
         assert second.class_names == ["a", "b", "c"]
         assert told == [second.version]
         assert watched.taken_over == 1
         model_file.write_bytes(b"broken")
-        waited(lambda: watched.refused == 1)
+        waited(watched, lambda: watched.refused == 1)
         model_file.unlink()
-        waited(lambda: watched.refused == 2)
+        waited(watched, lambda: watched.refused == 2)
         watched.ended.wait(0.2)
         assert watched.current is second
         write_model(model_file, run="second", names=["a", "b", "c"])  # as it was: nothing to tell
-        waited(lambda: watched.seen == stamp(model_file))
+        waited(watched, lambda: watched.seen == stamp(model_file))
         write_model(model_file, run="third")
-        waited(lambda: watched.taken_over == 2)
+        waited(watched, lambda: watched.taken_over == 2)
     watched.end()
     lines = [record.getMessage() for record in caplog.records]
     assert [line.partition(" ")[0] for line in lines] == ["second", str(model_file), "No", "third"]
@@ -106,22 +107,15 @@ def test_a_champion_that_is_another_file_is_taken_over_and_back(
     first = watched.current
     watched.thread.start()
 
-    def waited(condition: Callable[[], bool]) -> None:
-        for _ in range(500):
-            if condition():
-                return
-            watched.ended.wait(0.02)
-        raise AssertionError
-
     with caplog.at_level(logging.INFO, "vit_lightning"):
         found[0] = other
-        waited(lambda: watched.current.card["run"] == "other")
+        waited(watched, lambda: watched.current.card["run"] == "other")
         found[0] = ValueError("the registry is broken")
-        waited(lambda: bool(watched.trouble))
+        waited(watched, lambda: bool(watched.trouble))
         watched.ended.wait(0.2)
         assert watched.current.card["run"] == "other"
         found[0] = model_file
-        waited(lambda: watched.current.version == first.version)
+        waited(watched, lambda: watched.current.version == first.version)
     watched.end()
     lines = [record.getMessage() for record in caplog.records]
     assert sum("the registry is broken" in line for line in lines) == 1  # once, however often it is asked

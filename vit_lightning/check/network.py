@@ -6,7 +6,8 @@ The functions are given a few images (N, C, H, W), normalised, and their labels 
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -60,6 +61,34 @@ class Workbench:
         if self.clip:  # a gradient that is no number is for the loss to show
             self.fabric.clip_gradients(net, optimizer, max_norm=self.clip, error_if_nonfinite=False)
         optimizer.step()
+
+    def rounds(
+        self,
+        net: Any,  # noqa: ANN401  # Fabric's are untyped
+        optimizer: Any,  # noqa: ANN401  # likewise
+        images: Tensor,
+        labels: Tensor,
+        lr: float,
+    ) -> Iterator[tuple[int, float, list[float]]]:
+        """Passes over a few images without end, each in another order, with a rise over the first ten steps.
+
+        Yields:
+            How many were right, the mean loss, and that of each batch.
+        """
+        generator, step = torch.Generator().manual_seed(0), 0
+        while True:
+            right, mean, losses = 0, 0.0, []
+            order = torch.randperm(len(images), generator=generator).to(images.device)
+            for start in range(0, len(images), SMALL_BATCH):
+                index = order[start : start + SMALL_BATCH]
+                step += 1
+                logits = net(images[index]).float()
+                loss = F.cross_entropy(logits, labels[index])
+                self.step(net, optimizer, loss, lr * min(1.0, step / 10))
+                right += int((logits.argmax(dim=1) == labels[index]).sum())
+                losses.append(float(loss.detach()))
+                mean += losses[-1] * len(index) / len(images)
+            yield right, mean, losses
 
     def to_device(self, *tensors: Tensor) -> list[Tensor]:
         """The tensors where the network is."""
@@ -141,20 +170,10 @@ def check_overfit(workbench: Workbench, images: Tensor, labels: Tensor, lr: floa
     x, y = workbench.to_device(images, labels)
     began, late, step, right = time.monotonic(), False, 0, 0
     initial = mean = math.nan
-    generator = torch.Generator().manual_seed(0)
     with track(f"overfitting {len(x)} images", total=ROUNDS) as advance:
-        for _ in range(ROUNDS):
-            right, mean = 0, 0.0
-            order = torch.randperm(len(x), generator=generator).to(x.device)
-            for start in range(0, len(x), SMALL_BATCH):
-                index = order[start : start + SMALL_BATCH]
-                step += 1
-                logits = net(x[index]).float()
-                loss = F.cross_entropy(logits, y[index])
-                workbench.step(net, optimizer, loss, lr * min(1.0, step / 10))
-                right += int((logits.argmax(dim=1) == y[index]).sum())
-                mean += float(loss.detach()) * len(index) / len(x)
-                initial = float(loss.detach()) if step == 1 else initial
+        for right, mean, losses in islice(workbench.rounds(net, optimizer, x, y, lr), ROUNDS):
+            initial = initial if step else losses[0]
+            step += len(losses)
             advance(1)
             done, late = right > 0.95 * len(x) and mean < initial / 2, time.monotonic() - began > OVERFITTING
             if done or late or not math.isfinite(mean):

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vit_lightning.check.finding import Finding
 from vit_lightning.check.network import SMALL_BATCH, Workbench
@@ -101,20 +101,9 @@ def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], dra
     """
     net, optimizer = workbench.copy({"lr": lr})
     x, y = workbench.to_device(images[0], torch.from_numpy(drawn.train_labels))
-    began, step, known, mean = time.monotonic(), 0, 0.0, math.nan
-    generator = torch.Generator().manual_seed(0)
+    began, known = time.monotonic(), 0.0
     with track("learning labels that mean nothing", total=ROUNDS) as advance:
-        for _ in range(ROUNDS):
-            right, mean = 0, 0.0
-            order = torch.randperm(len(x), generator=generator).to(x.device)
-            for start in range(0, len(x), SMALL_BATCH):
-                index = order[start : start + SMALL_BATCH]
-                step += 1
-                logits = net(x[index]).float()
-                loss = F.cross_entropy(logits, y[index])
-                workbench.step(net, optimizer, loss, lr * min(1.0, step / 10))
-                right += int((logits.argmax(dim=1) == y[index]).sum())
-                mean += float(loss.detach())
+        for right, mean, _ in islice(workbench.rounds(net, optimizer, x, y, lr), ROUNDS):
             known = right / len(x)
             advance(1)
             if known > 0.95 or time.monotonic() - began > TRAINING or not math.isfinite(mean):
