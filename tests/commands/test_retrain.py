@@ -237,10 +237,12 @@ def test_two_at_once_do_not_mix(steps: Steps) -> None:
         ([*WORDS, "--from=there"], "argument --from: invalid choice: 'there'"),
         ([*WORDS, "--margin=-1"], "--margin is -1; expected a share"),
         ([*WORDS, "--data.root=nowhere"], "the data's root nowhere does not exist"),
+        ([*WORDS, "--data.root=empty"], "the data's root empty is empty; give the folder that holds the class folders"),
         (["--config=nothing.yaml"], "the config nothing.yaml does not exist"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], wrong: str, capsys: pytest.CaptureFixture[str], steps: Steps) -> None:
+    Path("empty").mkdir()
     assert cli.main(["retrain", *words]) == 2
     err = capsys.readouterr().err
     assert wrong in err

@@ -93,12 +93,15 @@ def retrain(logs: Path, stem: str, words: Sequence[str], options: argparse.Names
     """Goes on with the round that was broken off, begins one where there is something new, or says that there is not.
 
     Raises:
+        FileNotFoundError: There are no files.
         ValueError: A step failed.
     """
     record = logs / FOLDER / f"retrain-{stem}.json"
     before = read_round(record)
     root = find_root(words)
     files = list(list_files(root))
+    if not files:
+        raise FileNotFoundError(f"the data's root {root} is empty; give the folder that holds the class folders")
     place = [] if options.root == "." else [f"--trainer.default_root_dir={options.root}"]
     asked = digest([*words, options.start, f"{options.margin}", *(path.read_text() for path in config_paths(words))])
     data = digest([*files, *(expanded(path).read_text() for path in values_of(words, "--data.labels"))])
