@@ -116,6 +116,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_something_new(change: str, steps: Steps) -> None:
+    come("ant/3.jpg")  # so that one may go
     main(WORDS)
     CHANGES[change]()
     main(WORDS)
