@@ -118,13 +118,17 @@ def serve_torch(place: Path, threads: int) -> None:
     from vit_lightning.inference import load_classifier
     from vit_lightning.serve.app import Service, application
     from vit_lightning.serve.limits import Limits
-    from vit_lightning.serve.model import WatchedModel
+    from vit_lightning.serve.model import Bytes, Floats, WatchedModel
     from vit_lightning.serve.server import listening, run, set_up_logging
 
     network = load_classifier(place / "model.ckpt")
     torch.set_num_threads(threads or cores())
     model = WatchedModel(lambda: place / "model.onnx")
-    model.current = dataclasses.replace(model.current, run=lambda pictures: as_predicted(network, pictures.copy()))
+
+    def answer(pictures: Bytes) -> tuple[Floats, None]:
+        return as_predicted(network, pictures.copy()), None
+
+    model.current = dataclasses.replace(model.current, run=answer)
     service = Service(model, Limits(), batch=1, queue=128, threads=1 if not threads else cores(), window=1000)
     set_up_logging()
     with listening("127.0.0.1", 0) as listener:

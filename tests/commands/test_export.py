@@ -18,6 +18,7 @@ from vit_lightning.cli import main
 from vit_lightning.commands.export import held_out
 from vit_lightning.data.images import load_image
 from vit_lightning.inference import load_classifier, predict_paths
+from vit_lightning.serve.model import load_model
 
 FIT = ["--model.image_size=[16,24]", "--model.patch_size=8", "--model.dim=16", "--model.depth=1", "--model.heads=2"]
 FIT += [
@@ -57,10 +58,25 @@ def test_its_answers_are_predict_s_whatever_size_and_number(session: Any, tmp_pa
         paths = [tmp_path / f"{index}.png" for index in range(number)]
         for picture, path in zip(pictures, paths, strict=True):
             Image.fromarray(picture).save(path)
-        probabilities, embedding = session.run(None, {"images": pictures})
+        probabilities, embedding, _ = session.run(None, {"images": pictures})
         expected = torch.stack([each for _, each in predict_paths(model, paths)])
         torch.testing.assert_close(torch.from_numpy(probabilities), expected, atol=1e-5, rtol=0)
         assert embedding.shape == (number, 16)
+
+
+def test_it_tells_the_strangers_that_predict_tells(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(home)
+    model, rng = load_model(Path("lightning_logs/first/export/model.onnx")), np.random.default_rng(0)
+    paths = [*sorted(Path("data").rglob("*.jpg"))[:30], *(tmp_path / f"{index}.png" for index in range(10))]
+    for path in paths[-10:]:
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    assert main(["predict", "--images", *map(str, paths), "--output=told.csv"]) == 0
+    with Path("told.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["stranger"] for row in rows} == {"yes", "no"}
+    for row in rows:
+        (answer,) = model.answer(np.array(load_image(Path(row["path"])))[None])
+        assert answer.stranger is (row["stranger"] == "yes")
 
 
 def test_it_says_what_it_is_and_how_good(session: Any) -> None:
@@ -96,7 +112,7 @@ def test_a_file_that_says_something_else_is_not_kept(
     monkeypatch.chdir(home)
     good = home / "lightning_logs/first/export/model.onnx"
 
-    def write_another(model: object, path: Path, metadata: object) -> None:
+    def write_another(model: object, path: Path, *_: object) -> None:
         shutil.copy(good, path)
 
     monkeypatch.setattr("vit_lightning.export.onnx.write_onnx", write_another)

@@ -28,24 +28,31 @@ ROOT = Path(__file__).parent.parent.parent
 NAMES = ["red", "green", "blue"]
 
 
-def write_model(path: Path, *, scale: float = 0.05, names: list[str] | None = None, **told: Any) -> None:
-    """Writes a model that looks at a picture's mean colour alone, in one step."""
+def write_model(
+    path: Path, *, scale: float = 0.05, names: list[str] | None = None, distance: bool = False, **told: Any
+) -> None:
+    """Writes a model that looks at a picture's mean colour alone, in one step; the brighter, the farther."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMean", ["floats", "axes"], ["embedding"], keepdims=0),
             helper.make_node("Mul", ["embedding", "scale"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+            helper.make_node("Div", ["embedding", "white"], ["shares"]),
+            helper.make_node("ReduceMean", ["shares", "last"], ["distance"], keepdims=0),
         ],
         "colours",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])],
         [
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3]),
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3]),
+            *([helper.make_tensor_value_info("distance", TensorProto.FLOAT, ["batch"])] if distance else []),
         ],
         [
             helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
             helper.make_tensor("scale", TensorProto.FLOAT, [], [scale]),
+            helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("last", TensorProto.INT64, [1], [1]),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)

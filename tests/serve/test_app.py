@@ -207,6 +207,24 @@ def test_a_model_with_a_threshold_tells_the_classes_that_may_be_true_and_counts_
         assert not any("vit_sets" in name for name in metrics(client))
 
 
+def test_a_model_that_knows_its_training_tells_strangers_and_counts_them(
+    serve: Serve, model_file: Path, picture: Picture, write_model: Callable[..., None]
+) -> None:
+    write_model(model_file, distance=True, strangers={"threshold": 0.25, "share": 0.95})
+    client = serve(model_file)
+    files = [("file", (name, picture(name))) for name in ("black", "red", "white")]  # of these distances: 0, 1/3, 1
+    said = client.post("/predict", files=files).json()["predictions"]
+    assert [each["stranger"] for each in said] == [False, True, True]
+    found = metrics(client)
+    assert found['vit_strangers_total{stranger="yes"}'] == 2
+    assert found['vit_strangers_total{stranger="no"}'] == 1
+    for distance, section in ((True, None), (True, "x"), (True, {"threshold": "x"}), (False, {"threshold": 0.25})):
+        write_model(model_file, distance=distance, strangers=section)
+        client = serve(model_file)
+        assert "stranger" not in client.post("/predict", content=picture()).json()["predictions"][0]
+        assert not any("vit_strangers" in name for name in metrics(client))
+
+
 def test_without_a_reference_the_answers_alone_are_shown(
     serve: Serve, model_file: Path, write_model: Callable[..., None]
 ) -> None:
@@ -286,7 +304,7 @@ def test_what_goes_wrong_inside_is_a_line_here_and_none_of_their_business(
 ) -> None:
     client = serve(model_file)
     model = client.service.model.current
-    object.__setattr__(model, "run", lambda pictures: np.full((len(pictures), 3), np.nan, dtype=np.float32))
+    object.__setattr__(model, "run", lambda pictures: (np.full((len(pictures), 3), np.nan, dtype=np.float32), None))
     with caplog.at_level("ERROR", "vit_lightning"):
         answer = client.post("/predict", content=picture())
     assert answer.status_code == 500

@@ -82,8 +82,8 @@ def test_a_newer_file_is_taken_over_and_a_broken_one_is_told_once(
     lines = [record.getMessage() for record in caplog.records]
     assert [line.partition(" ")[0] for line in lines] == ["second", str(model_file), "No", "third"]
     assert all(second.version[:12] in line for line in lines)
-    probabilities = first.answer(np.full((2, 3, 3, 3), 9, dtype=np.uint8))  # whoever began with it ends with it
-    assert probabilities.shape == (2, 3)
+    answers = first.answer(np.full((2, 3, 3, 3), 9, dtype=np.uint8))  # whoever began with it ends with it
+    assert [answer.probabilities.shape for answer in answers] == [(3,), (3,)]
 
 
 def test_a_champion_that_is_another_file_is_taken_over_and_back(

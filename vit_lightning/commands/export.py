@@ -21,6 +21,7 @@ from vit_lightning.runs import EXPORTED, LOG_FOLDER, find_checkpoint, now, read_
 from vit_lightning.tracking.store import check_tracker
 
 if TYPE_CHECKING:
+    from vit_lightning.evaluation.strangers import Nearness
     from vit_lightning.export.parity import Classifier, Floats, Parity
     from vit_lightning.module import ViTClassifier
 
@@ -89,13 +90,15 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
     """
     import onnxruntime
 
+    from vit_lightning.evaluation.strangers import read_nearness
     from vit_lightning.inference import load_classifier
 
     model = load_classifier(checkpoint)
     facts = describe(model, checkpoint, options.licence)
+    nearness = read_nearness(run_of(checkpoint), facts.get("strangers"))
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / "model.onnx") as temporary:
-        found = write_checked_onnx(model, temporary, facts, held_out(checkpoint, options.pictures))
+        found = write_checked_onnx(model, temporary, facts, held_out(checkpoint, options.pictures), nearness)
     size = (output / "model.onnx").stat().st_size
     versions = {"onnxruntime": onnxruntime.__version__, "created": now(), "checkpoint": str(checkpoint)}
     write_text(output / "parity.json", json.dumps(found.record() | versions, indent=2) + "\n")
@@ -107,7 +110,11 @@ def export_onnx(checkpoint: Path, output: Path, options: argparse.Namespace) -> 
 
 
 def write_checked_onnx(
-    model: "ViTClassifier", path: Path, facts: Mapping[str, Any], pictures: Sequence[Path]
+    model: "ViTClassifier",
+    path: Path,
+    facts: Mapping[str, Any],
+    pictures: Sequence[Path],
+    nearness: "Nearness | None" = None,
 ) -> "Parity":
     """Writes an ONNX file and holds it against the model.
 
@@ -118,7 +125,8 @@ def write_checked_onnx(
 
     from vit_lightning.export.onnx import INPUT, add_metadata, write_onnx
 
-    write_onnx(model, path, {name: told if isinstance(told, str) else json.dumps(told) for name, told in facts.items()})
+    metadata = {name: told if isinstance(told, str) else json.dumps(told) for name, told in facts.items()}
+    write_onnx(model, path, metadata, nearness)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def exported(pictures: Any) -> Any:  # noqa: ANN401  # onnxruntime has no types

@@ -84,7 +84,7 @@ class Predict(EvaluationCommand):
     def known_strangers(self) -> "Nearness | None":
         """What `test` found out about strangers, likewise."""
         kept = read_unknown(self.run_folder, Path(self.options.ckpt_path)).get("strangers")
-        if kept is None or self.run_folder is None or self.options.smooth:
+        if kept is None or self.options.smooth:
             return None
         from vit_lightning.evaluation.strangers import read_nearness
 

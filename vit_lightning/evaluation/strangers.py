@@ -128,10 +128,10 @@ def shuffled(frames: Tensor, side: int, rng: np.random.Generator) -> Tensor:
     return mixed.view(count, rows, columns, side, side, channels).transpose(2, 3).reshape(frames.shape)
 
 
-def read_nearness(run: Path, kept: Any) -> Nearness | None:  # noqa: ANN401  # whatever a file holds
-    """What `predict` goes by: the threshold that was kept, and the embeddings beside it; None without either."""
+def read_nearness(run: Path | None, kept: Any) -> Nearness | None:  # noqa: ANN401  # whatever a file holds
+    """What a run goes by: the threshold that was kept, and the embeddings beside it; None without either, or a run."""
     limit = finite(kept.get("threshold")) if isinstance(kept, Mapping) else None
-    if limit is None:
+    if run is None or limit is None:
         return None
     try:
         with np.load(run / "report" / FILE, allow_pickle=False) as file:

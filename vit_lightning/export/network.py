@@ -21,15 +21,22 @@ class PictureClassifier(nn.Module):
         net: A trained network, in evaluation mode.
         integers: Whether to resize as torch does on this machine's processor: in whole numbers (x86 with AVX2), or in
             fractions. They differ by one step of 255 in some pixels.
+        train: Embeddings of training images, each of length 1, (N, D).
     """
 
-    def __init__(self, net: VisionTransformer, *, integers: bool) -> None:
+    train_embeddings: Tensor | None
+
+    def __init__(self, net: VisionTransformer, *, integers: bool, train: Tensor | None = None) -> None:
         super().__init__()
         self.net = net
         self.integers = integers
+        self.register_buffer("train_embeddings", train)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Bytes (B, h, w, 3) of any h and w -> probabilities (B, K) and embeddings (B, D), what the head reads."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Bytes (B, h, w, 3) of any h and w -> probabilities (B, K) and embeddings (B, D), what the head reads.
+
+        With `train` also how far they are from training, (B,), see `vit_lightning/evaluation/strangers.py`.
+        """
         channels, height, width = self.net.image_shape
         pixels = images.permute(0, 3, 1, 2).float()  # B 3 h w
         if self.integers:
@@ -39,7 +46,10 @@ class PictureClassifier(nn.Module):
         else:
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
         embeddings = self.net.pooled(self.net.encode(normalise(pixels.permute(0, 2, 3, 1), channels)))
-        return self.net.head(embeddings).softmax(dim=-1), embeddings
+        found = self.net.head(embeddings).softmax(dim=-1), embeddings
+        if self.train_embeddings is None:
+            return found
+        return *found, 1.0 - (F.normalize(embeddings, dim=-1) @ self.train_embeddings.T).amax(dim=-1)
 
 
 def weights_of_bytes(size: int, new_size: int) -> tuple[Tensor, Tensor]:

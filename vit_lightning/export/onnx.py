@@ -9,13 +9,14 @@ from pathlib import Path
 import onnx
 import torch
 
+from vit_lightning.evaluation.strangers import Nearness
 from vit_lightning.export.network import PictureClassifier
 from vit_lightning.module import ViTClassifier
 
 #: ONNX operators of this version: `Resize` knows antialiasing from 18 on, and every onnxruntime of the last years 20.
 OPSET = 20
 
-INPUT, OUTPUTS = "images", ("probabilities", "embedding")
+INPUT, OUTPUTS = "images", ("probabilities", "embedding", "distance")
 
 
 def resizes_in_integers() -> bool:
@@ -23,7 +24,7 @@ def resizes_in_integers() -> bool:
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
 
 
-def write_onnx(model: ViTClassifier, path: Path, metadata: Mapping[str, str]) -> None:
+def write_onnx(model: ViTClassifier, path: Path, metadata: Mapping[str, str], nearness: Nearness | None = None) -> None:
     """Writes `images` uint8 (B, height, width, 3) -> `probabilities` (B, K) and `embedding` (B, D).
 
     Batch, height and width are free. The class names and what else is told go into the file's own metadata.
@@ -32,8 +33,10 @@ def write_onnx(model: ViTClassifier, path: Path, metadata: Mapping[str, str]) ->
         model: From `load_classifier`.
         path: The file.
         metadata: Names and words.
+        nearness: To all of training; a third output is then `distance` (B,), by which `serve` tells strangers.
     """
-    exported = PictureClassifier(model.net, integers=resizes_in_integers()).eval()
+    train = None if nearness is None else torch.from_numpy(nearness.train)
+    exported = PictureClassifier(model.net, integers=resizes_in_integers(), train=train).eval()
     example = torch.zeros(
         2, 3, 5, 3, dtype=torch.uint8
     )  # sizes that differ from each other and from all of the model's
@@ -51,7 +54,7 @@ def write_onnx(model: ViTClassifier, path: Path, metadata: Mapping[str, str]) ->
                 opset_version=OPSET,
                 dynamic_shapes={INPUT: free},
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                output_names=list(OUTPUTS[: 2 if train is None else 3]),
                 verbose=False,
             )
     finally:

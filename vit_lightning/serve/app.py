@@ -25,7 +25,7 @@ from vit_lightning.serve.drift import Window
 from vit_lightning.serve.gate import LEFT, Gate, State, refused
 from vit_lightning.serve.limits import Limits, RefusedError, Room, Sent, UnreadableError, pictures_of
 from vit_lightning.serve.metrics import Metrics
-from vit_lightning.serve.model import Floats, Model, WatchedModel
+from vit_lightning.serve.model import Answer, Model, WatchedModel
 from vit_lightning.serve.page import page_of
 
 ABOUT = """Says of pictures what they show. Nothing that is sent is kept."""
@@ -60,6 +60,7 @@ class Prediction(BaseModel):
     confidence: float | None = None
     top: list[Likely] | None = None
     set: list[str] | None = None
+    stranger: bool | None = None
     error: str | None = None
 
 
@@ -135,14 +136,14 @@ class Service:
             outcomes = await self.outcomes([each.content for each in sent], model, until)
         for outcome in outcomes:
             if not isinstance(outcome, Exception):
-                self.window.add(model, outcome)
+                self.window.add(model, outcome.probabilities)
                 self.metrics.tell(model, outcome)
             elif sent[0].name is None or not isinstance(outcome, UnreadableError):
                 raise outcome
         said = [said_of(each, outcome, model, top) for each, outcome in zip(sent, outcomes, strict=True)]
         return {"model": {"run": model.card.get("run"), "version": model.version}, "predictions": said}
 
-    async def outcomes(self, contents: list[bytes], model: Model, until: float) -> list[Floats | Exception]:
+    async def outcomes(self, contents: list[bytes], model: Model, until: float) -> list[Answer | Exception]:
         """What becomes of pictures, in their order.
 
         Raises:
@@ -164,17 +165,20 @@ class Service:
         return {**model.card, "version": model.version, "loaded": loaded, "file": self.model.path.name}
 
 
-def said_of(sent: Sent, outcome: Floats | Exception, model: Model, top: int) -> dict[str, Any]:
+def said_of(sent: Sent, outcome: Answer | Exception, model: Model, top: int) -> dict[str, Any]:
     """What is said of a picture."""
     named = {} if sent.name is None else {"name": sent.name}
     if isinstance(outcome, Exception):
         return named | {"error": str(outcome)}
-    order = (-outcome).argsort(kind="stable")[:top]
+    found = outcome.probabilities
+    order = (-found).argsort(kind="stable")[:top]
     # As short as a number of 32 bits can be written, so that it is read back to the bit.
-    likely = [{"label": model.class_names[index], "probability": float(str(outcome[index]))} for index in order]
+    likely = [{"label": model.class_names[index], "probability": float(str(found[index]))} for index in order]
     said = named | {"label": likely[0]["label"], "confidence": likely[0]["probability"], "top": likely}
     if model.limit is not None:  # the classes that may be the true one, see evaluation/conformal.py
-        said["set"] = [model.class_names[index] for index in set_of(outcome, model.limit)]
+        said["set"] = [model.class_names[index] for index in set_of(found, model.limit)]
+    if outcome.stranger is not None:  # unlike all training pictures, see evaluation/strangers.py
+        said["stranger"] = outcome.stranger
     return said
 
 

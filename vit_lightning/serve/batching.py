@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vit_lightning.serve.limits import LARGE, Limits, RefusedError, decoded
-from vit_lightning.serve.model import Bytes, Floats, Model
+from vit_lightning.serve.model import Answer, Bytes, Model
 
 log = logging.getLogger(__name__)
 
-#: What becomes of a picture: its probabilities (K,), or why there are none.
-Outcome = Floats | Exception
+#: What becomes of a picture: what is said of it, or why nothing is.
+Outcome = Answer | Exception
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class Waiting:
     content: bytes
     model: Model
     until: float
-    answer: "asyncio.Future[Floats]"
+    answer: "asyncio.Future[Answer]"
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Batcher:
             self.ended = True
             self.changed.notify_all()
 
-    def submit(self, contents: Sequence[bytes], model: Model, until: float) -> "list[asyncio.Future[Floats]]":
+    def submit(self, contents: Sequence[bytes], model: Model, until: float) -> "list[asyncio.Future[Answer]]":
         """Has pictures wait, all of them or none. To be called in the event loop.
 
         Raises:
@@ -139,10 +139,10 @@ class Batcher:
         self.observe(len(group.pictures))
         try:
             with self.alone if first.shape[0] * first.shape[1] > LARGE else nullcontext():
-                rows = model.answer(first[None] if len(group.pictures) == 1 else np.stack(group.pictures))
+                answers = model.answer(first[None] if len(group.pictures) == 1 else np.stack(group.pictures))
         except Exception as error:
             return [(each, error) for each in group.waiting]
-        return list(zip(group.waiting, rows, strict=True))
+        return list(zip(group.waiting, answers, strict=True))
 
 
 def deliver(outcomes: Sequence[tuple[Waiting, Outcome]]) -> None:

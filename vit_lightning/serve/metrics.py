@@ -10,7 +10,7 @@ from vit_lightning.evaluation.conformal import set_of
 from vit_lightning.progress import legible
 from vit_lightning.serve.batching import Batcher
 from vit_lightning.serve.drift import Shares, Window, by_chance, reference_of, stability_index
-from vit_lightning.serve.model import Floats, Model, WatchedModel, name_of
+from vit_lightning.serve.model import Answer, Model, WatchedModel, name_of
 
 #: Bounds in seconds of the histogram of answers, and in pictures of that of batches.
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -36,6 +36,8 @@ class Metrics:
         self.batches = Histogram("vit_batch_pictures", text, buckets=PICTURES, registry=self.registry)
         text = "Answers by how many classes may be the true one"
         self.sets = Counter("vit_sets", text, ("classes",), registry=self.registry)
+        text = "Answers by whether the picture is unlike all that the model was trained on"
+        self.strangers = Counter("vit_strangers", text, ("stranger",), registry=self.registry)
         self.model = model
         self.window = window
         self.batcher: Batcher | None = None
@@ -51,10 +53,12 @@ class Metrics:
         if path == "/predict" and status == 200:
             self.seconds.observe(seconds)
 
-    def tell(self, model: Model, probabilities: Floats) -> None:
-        """Counts an answer (K,)."""
+    def tell(self, model: Model, answer: Answer) -> None:
+        """Counts an answer."""
         if model.limit is not None:
-            self.sets.labels(str(len(set_of(probabilities, model.limit)))).inc()
+            self.sets.labels(str(len(set_of(answer.probabilities, model.limit)))).inc()
+        if answer.stranger is not None:
+            self.strangers.labels("yes" if answer.stranger else "no").inc()
 
     def text(self) -> bytes:
         """All of it."""

@@ -17,6 +17,7 @@ import onnxruntime
 
 from vit_lightning.evaluation.conformal import limit_of
 from vit_lightning.progress import told
+from vit_lightning.runs import finite
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,20 @@ Floats = npt.NDArray[np.float32]
 LOOK = 1.0
 
 #: What the file has to have: see vit_lightning/export/onnx.py, which cannot be imported without torch.
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, OUTPUT, DISTANCE = "images", "probabilities", "distance"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a picture.
+
+    Args:
+        probabilities: Of the classes, (K,).
+        stranger: Whether it is unlike all that the model was trained on; None where the file does not tell.
+    """
+
+    probabilities: Floats
+    stranger: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -35,13 +49,13 @@ class Model:
     """A loaded model.
 
     Args:
-        run: From pictures (B, h, w, 3) of one size to probabilities (B, K).
+        run: From pictures (B, h, w, 3) of one size to probabilities (B, K), and distances from training (B,) or None.
         class_names: The classes, in the order of the probabilities.
         version: SHA-256 of the file.
         card: What the file says of itself.
     """
 
-    run: Callable[[Bytes], Floats]
+    run: Callable[[Bytes], tuple[Floats, Floats | None]]
     class_names: list[str]
     version: str
     card: Mapping[str, Any]
@@ -51,16 +65,24 @@ class Model:
         """The threshold of sets that `test` or `folds` has found for the run; None where there is none."""
         return limit_of(self.card.get("sets"))
 
-    def answer(self, pictures: Bytes) -> Floats:
-        """The probabilities (B, K) of pictures (B, h, w, 3).
+    @cached_property
+    def farthest(self) -> float | None:
+        """The distance from which a picture is a stranger, likewise of `test`."""
+        section = self.card.get("strangers")
+        return finite(section.get("threshold")) if isinstance(section, dict) else None
+
+    def answer(self, pictures: Bytes) -> list[Answer]:
+        """What it says of pictures (B, h, w, 3).
 
         Raises:
             ValueError: The model gives no numbers.
         """
-        probabilities = self.run(pictures)
+        probabilities, distances = self.run(pictures)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"the model {self.version[:12]} gives no numbers")
-        return probabilities
+        if distances is None or self.farthest is None:
+            return list(map(Answer, probabilities))
+        return [Answer(*each) for each in zip(probabilities, (distances > self.farthest).tolist(), strict=True)]
 
 
 def load_model(path: Path) -> Model:
@@ -98,14 +120,15 @@ def described(session: Any, version: str) -> Model:  # noqa: ANN401  # onnxrunti
     names = card.get("class_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("its metadata have no class_names")
-    if OUTPUT not in [each.name for each in outputs]:
+    asked = [name for name in (OUTPUT, DISTANCE) if name in [each.name for each in outputs]]
+    if OUTPUT not in asked:
         raise ValueError(f"it has no output {OUTPUT}")
 
-    def run(pictures: Bytes) -> Floats:
-        found: Floats = session.run([OUTPUT], {INPUT: pictures})[0]
+    def run(pictures: Bytes) -> tuple[Floats, Floats | None]:
+        found, *distances = session.run(asked, {INPUT: pictures})
         if found.shape != (len(pictures), len(names)):
             raise ValueError(f"it gives {found.shape} for {len(pictures)} pictures and {len(names)} classes")
-        return found
+        return found, distances[0] if distances else None
 
     return Model(run, names, version, card)
 

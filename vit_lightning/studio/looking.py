@@ -15,6 +15,8 @@ from vit_lightning.data.frames import load_frame
 from vit_lightning.data.transforms import frame_size, normalise
 from vit_lightning.evaluation.attention import attention_of, overlay
 from vit_lightning.evaluation.conformal import kept_words, limit_of, set_of
+from vit_lightning.evaluation.embeddings import embed
+from vit_lightning.evaluation.strangers import Nearness, read_nearness
 from vit_lightning.evaluation.unknown import read_unknown
 from vit_lightning.inference import load_classifier, predict_paths, top_classes
 from vit_lightning.module import ViTClassifier
@@ -38,6 +40,7 @@ class Answer:
         attention: The same with the attention over it.
         set: The classes that may be the true one, where `test` or `folds` has found out how sure that is.
         promise: What such a set is worth, or ''.
+        stranger: Whether it is unlike all that the model was trained on, where `test` has found out how to tell.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Answer:
     attention: Picture | None = None
     set: tuple[str, ...] = ()
     promise: str = ""
+    stranger: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,29 @@ def answers(run: Run, pictures: Sequence[tuple[str, Path]], look: Look) -> list[
     """
     path = run.checkpoint()
     model = model_of(str(path), path.stat().st_mtime)
-    sets = read_unknown(run.folder, path).get("sets")
-    return [answer(model, name, file, look.fitted(model), sets) for name, file in pictures]
+    kept = read_unknown(run.folder, path)
+    nearness = read_nearness(run.folder, kept.get("strangers"))
+    return [answer(model, name, file, look.fitted(model), kept.get("sets"), nearness) for name, file in pictures]
 
 
-def answer(model: ViTClassifier, name: str, file: Path, look: Look, sets: dict[str, Any] | None = None) -> Answer:
-    """What a model says of one picture, and with what `kept_sets` has kept of it, which classes may be the true one."""
+def answer(
+    model: ViTClassifier,
+    name: str,
+    file: Path,
+    look: Look,
+    sets: dict[str, Any] | None = None,
+    nearness: Nearness | None = None,
+) -> Answer:
+    """What a model says of one picture.
+
+    Args:
+        model: The model.
+        name: As it was sent.
+        file: The picture.
+        look: Which attention.
+        sets: What `kept_sets` has kept of the model, for the classes that may be the true one.
+        nearness: To all of training, for strangers.
+    """
     try:
         ((_, probabilities),) = predict_paths(model, [file])
         picture = load_frame(file, shown_size)
@@ -106,8 +127,9 @@ def answer(model: ViTClassifier, name: str, file: Path, look: Look, sets: dict[s
     weights = attention_of(model.net, images, block=look.block, head=look.head)[0]
     classes = tuple((label, share) for _, label, share in top_classes(probabilities, model.class_names, TOP))
     drawn = overlay(picture, weights).numpy()
+    strange = nearness is not None and nearness.strange(embed(model.net, frame[None]))[0]
     limit = limit_of(sets)
     if sets is None or limit is None:
-        return Answer(name, "", classes, picture.numpy(), drawn)
+        return Answer(name, "", classes, picture.numpy(), drawn, stranger=strange)
     inside = tuple(model.class_names[k] for k in set_of(probabilities.numpy(), limit))
-    return Answer(name, "", classes, picture.numpy(), drawn, inside, kept_words(sets))
+    return Answer(name, "", classes, picture.numpy(), drawn, inside, kept_words(sets), strange)

@@ -127,6 +127,8 @@ def show_answers(models: Sequence[Run], found: "Sequence[Answer]") -> None:
                 st.progress(share, text=f"{plain(other)} {share:.1%}")
             if answer.set:
                 st.caption(f"{plain(' or '.join(answer.set))}: such sets {plain(answer.promise)}")
+            if answer.stranger:
+                st.warning("Unlike all pictures that it was trained on: do not count on the label.")
 
 
 def by_folder(where: Place, run: Run) -> None:
