@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.check.test_network import workbench
 from vit_lightning.check import random_labels
-from vit_lightning.check.random_labels import Shuffled, check_random_labels, clips_of, judge, shuffle
+from vit_lightning.check.random_labels import Shuffled, check_random_labels, clips_of, fewest, judge, shuffle
 from vit_lightning.data.index import Sample
 
 
@@ -57,7 +57,34 @@ def test_what_could_not_be_learnt_says_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_one_clip_says_nothing() -> None:
     clips = np.zeros(20, dtype=np.int64)
     drawn = Shuffled(clips, clips, clips, clips, clips)
-    assert "nearly all one clip" in judge(1.0, clips == 0, drawn).text
+    assert "val has too few clips (1)" in judge(1.0, np.full((20, 4), 0.25), drawn).text
+
+
+def test_p_is_that_of_all_orders_of_the_labels() -> None:
+    labels = np.repeat([0, 1], 5)
+    clips = np.arange(10)
+    drawn = Shuffled(clips, clips, labels, labels, clips)
+    sure = np.where(labels[:, None] == [0, 1], 0.9, 0.1)
+    found = judge(1.0, sure, drawn)  # the one best order of 10! / (5! 5!) = 252
+    assert found.level == "failure"
+    assert "100% of val after learning 100% of train; by chance 50% (p 0.0" in found.text
+    assert float(found.text.partition("(p ")[2].partition(")")[0]) == pytest.approx(1 / 252, abs=0.002)
+    assert fewest(labels) == pytest.approx(1 / 252)
+    sure[[0, 5]] = sure[[5, 0]]  # 1 + 25 of 252
+    found = judge(1.0, sure, drawn)
+    assert found.level == "ok"
+    assert float(found.text.partition("(p ")[2].partition(")")[0]) == pytest.approx(26 / 252, abs=0.01)
+
+
+def test_honest_splits_are_called_leaking_once_in_a_hundred_times() -> None:
+    rng, alarms = np.random.default_rng(0), 0
+    clips = np.repeat(np.arange(30), 8)
+    for _ in range(300):
+        labels = rng.permutation(np.arange(30) % 4)[clips]
+        scenes = rng.dirichlet(np.ones(4), 30)[clips]  # an answer for each clip, whatever its label
+        drawn = Shuffled(clips, clips, labels, labels, clips)
+        alarms += judge(1.0, scenes, drawn).level == "failure"
+    assert alarms <= 9  # of 3 expected: as many as ten in 1 of 900
 
 
 def test_a_clip_has_one_label_and_its_images_stay_together() -> None:

@@ -20,7 +20,6 @@ from vit_lightning.check.network import SMALL_BATCH, Workbench
 from vit_lightning.data.index import Sample
 from vit_lightning.data.near_duplicates import Thumbnails, duplicate_groups
 from vit_lightning.evaluation.compare import joined_groups
-from vit_lightning.evaluation.intervals import ratio_interval
 from vit_lightning.progress import track
 
 #: Seconds of training, and so many passes over the images at most.
@@ -29,7 +28,11 @@ TRAINING, ROUNDS = 90.0, 200
 #: Clips that validate, images of one that do and that train, and images that train at least.
 CLIPS, HELD, TRAINED, LEAST = 60, 8, 12, 240
 
+#: Orders of the labels that the true one is held against, and the p below which a split leaks.
+ORDERS, LEVEL = 9_999, 0.01
+
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -111,32 +114,51 @@ def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], dra
     (held,) = workbench.to_device(images[1])
     with torch.no_grad():
         said = [
-            net(held[start : start + SMALL_BATCH]).argmax(dim=1).cpu() for start in range(0, len(held), SMALL_BATCH)
+            net(held[start : start + SMALL_BATCH]).float().softmax(dim=1).cpu()
+            for start in range(0, len(held), SMALL_BATCH)
         ]
-    return judge(known, torch.cat(said).numpy() == drawn.val_labels, drawn)
+    return judge(known, torch.cat(said).numpy().astype(np.float64), drawn)
 
 
-def judge(known: float, hits: npt.NDArray[np.bool_], drawn: Shuffled) -> Finding:
-    """What the score on labels that mean nothing says of the split.
+def judge(known: float, probabilities: Floats, drawn: Shuffled) -> Finding:
+    """What the answers on validation images say of the split.
+
+    An exact test: the labels of the validation clips were drawn by lot, so that any other order of them is as likely
+    where nothing is known of these clips. The statistic is the mean probability of an image's label.
 
     Args:
         known: The share of training images whose label was learnt.
-        hits: Which validation images were, (M,).
+        probabilities: Of the validation images, (M, K).
         drawn: The labels.
     """
-    share = float(np.bincount(drawn.train_labels).max() / len(drawn.train_labels))
-    by_clip = [np.bincount(drawn.clips, weights=each).astype(np.float64) for each in (hits, np.ones(len(hits)))]
-    low = float(ratio_interval(by_clip[0], by_clip[1])[0])  # NaN where nearly all are of one clip
-    words = f"shuffled by clip: {hits.mean():.0%} of val after learning {known:.0%} of train; by chance {share:.0%}"
-    if math.isnan(low):
-        return Finding("warning", "random labels", f"{words}: val is nearly all one clip, which says nothing")
-    if low > share:
+    clips, labels = np.arange(drawn.clips.max() + 1), np.arange(probabilities.shape[1])
+    of_clip = np.zeros(len(clips), dtype=np.int64)
+    of_clip[drawn.clips] = drawn.val_labels
+    sums, hits = (np.zeros((len(clips), len(labels))) for _ in range(2))
+    np.add.at(sums, drawn.clips, probabilities)
+    np.add.at(hits, (drawn.clips, probabilities.argmax(axis=1)), 1.0)
+    rng = np.random.default_rng(0)
+    orders = rng.permuted(np.broadcast_to(of_clip, (ORDERS, len(clips))), axis=1)  # P C
+    by_lot = sums[clips, orders].sum(axis=1)
+    as_good = int((by_lot >= sums[clips, of_clip].sum() - 1e-9).sum())
+    p = (1 + as_good) / (1 + ORDERS)
+    share, chance = (hits[clips, each].sum(axis=-1).mean() / len(drawn.val) for each in (of_clip, orders))
+    words = f"shuffled by clip: {share:.0%} of val after learning {known:.0%} of train; by chance {chance:.0%}"
+    if fewest(of_clip) > LEVEL:
+        return Finding("warning", "random labels", f"{words}: val has too few clips ({len(clips)}) to say anything")
+    if p < LEVEL:
         text = (
-            f"{words}: val shows what was trained on, and its score measures memory; hold whole clips out, as with "
-            "--data.split blocks or groups"
+            f"{words} (p {p:.2g}): val shows what was trained on, and its score measures memory; hold whole clips out, "
+            "as with --data.split blocks or groups"
         )
         return Finding("failure", "random labels", text)
-    if known < 2 * share and known < 0.9:
+    if known < 2 * chance and known < 0.9:
         text = f"{words}: too little was learnt in {TRAINING:.0f} seconds to say whether val can be told by memory"
         return Finding("warning", "random labels", text)
-    return Finding("ok", "random labels", f"{words}: val cannot be told by memory")
+    return Finding("ok", "random labels", f"{words} (p {p:.2g}): val cannot be told by memory")
+
+
+def fewest(labels: Numbers) -> float:
+    """The smallest p there is: one order among all different ones of these labels (C,)."""
+    repeats = [math.lgamma(count + 1) for count in np.bincount(labels)]
+    return math.exp(sum(repeats) - math.lgamma(len(labels) + 1))
