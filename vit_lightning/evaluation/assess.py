@@ -131,7 +131,7 @@ def say(metrics: dict[str, Any], baselines: Baselines | None) -> None:
     log.info("%s", interval_words(metrics))
     if baselines is not None:
         baselines.tell(log)
-    sets = set_words(metrics["sets"]) if metrics["sets"] else []
+    sets = set_words(metrics["sets"], "; see folds") if metrics["sets"] else []
     strange = [stranger_words(metrics["strangers"])] if metrics["strangers"] else []
     for line in (*lead_words(metrics["leads"]), *calibration_words(metrics["calibration"]), *sets, *strange):
         log.info("%s", line)

@@ -156,13 +156,13 @@ def kept_words(kept: dict[str, Any]) -> str:
     return f"{words}, by {kept['models']} models)" if kept.get("models", 1) > 1 else f"{words})"
 
 
-def set_words(section: dict[str, Any]) -> list[str]:
-    """The section in words, a line a level."""
+def set_words(section: dict[str, Any], hint: str = "") -> list[str]:
+    """The section in words, a line a level; with a hint where there are too few groups."""
     lines = []
     for each in section["levels"]:
         if "refused" in each:
             least, count = least_groups(each["level"]), section["groups"]
-            lines.append(f"no sets for {each['level']:.0%}: they take {least} groups, and there are {count}; see folds")
+            lines.append(f"no sets for {each['level']:.0%}: they take {least} groups, and there are {count}{hint}")
             continue
         line = (
             f"sets for {each['level']:.0%}: {each['mean_size']:.2f} classes, and the true one in {each['coverage']:.1%}"
