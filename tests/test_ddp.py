@@ -70,7 +70,8 @@ def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path,
     assert len(scores) == 1
     assert scores[0] in shared.splitlines()
     best = json.loads((run / "status.json").read_text())["best"]
-    assert scores[0].endswith(f"acc {best['val/acc']:.4f} f1 {best['val/f1']:.4f} loss {best['val/loss']:.4f}")
+    told = f"acc {best['val/acc']:.4f} f1 {best['val/f1']:.4f} loss {best['val/loss']:.4f}"
+    assert scores[0].endswith(told), (run / "history.csv").read_text()
 
     written = []
     for devices in (TWO, ["--trainer.accelerator=cpu"]):
