@@ -84,3 +84,13 @@ def test_random_labels_are_overfitted_unless_the_rate_forbids_it(
     assert "learning rate" in finding.text
     monkeypatch.setattr(network, "OVERFITTING", 0.0)
     assert check_overfit(bench, *images, lr=0.003).level == "warning"
+
+
+def test_a_copy_drops_nothing_and_normalises_its_own_batches() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    copied, _ = workbench(net).copy({})
+    images = 100 + torch.randn(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = copied(images)
+    torch.testing.assert_close(found, copied(images))
+    torch.testing.assert_close(found.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(net[1].running_mean, torch.zeros(4))  # it is a copy

@@ -1,5 +1,6 @@
 """Labels that mean nothing are learnt from a leaking split, and from an honest one they are not."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_honest_splits_are_called_leaking_once_in_a_hundred_times() -> None:
 
 def test_a_clip_has_one_label_and_its_images_stay_together() -> None:
     train, val = np.repeat(np.arange(100), 20), np.repeat(np.arange(30, 130), 20)
-    drawn = shuffle(train, val, 3)
+    drawn = shuffle(train, val, 3, most=1000)
     by_clip: dict[int, set[int]] = {}
     for clip, label in (
         *zip(train[drawn.train], drawn.train_labels, strict=True),
@@ -103,7 +104,19 @@ def test_a_clip_has_one_label_and_its_images_stay_together() -> None:
     trained = set(train[drawn.train].tolist())
     assert {clip for clip in held if clip < 100} <= trained  # what there is to recognise
     assert np.bincount(drawn.train_labels).min() > 0.2 * len(drawn.train)
-    assert len(drawn.train) >= random_labels.LEAST
+    assert len(drawn.train) >= random_labels.IMAGES
+
+
+def test_a_slow_network_is_given_fewer_images_and_few_clips_have_all_labels() -> None:
+    clips = np.repeat(np.arange(40), 20)
+    drawn = shuffle(clips, clips, 4, most=50)
+    assert 50 <= len(drawn.train) < 50 + random_labels.TRAINED
+    assert len(np.unique(drawn.clips)) == 7
+    labels = dict(zip(drawn.clips, drawn.val_labels, strict=True))
+    assert sorted(Counter(labels.values()).values()) == [1, 2, 2, 2]
+    honest = shuffle(clips[:400], clips[400:], 4, most=50)  # its clips have nothing that trains
+    assert len(np.unique(honest.clips)) == 20
+    assert 50 <= len(honest.train) < 50 + random_labels.TRAINED
 
 
 def test_clips_are_by_groups_or_numbers_and_by_looks() -> None:

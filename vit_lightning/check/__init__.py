@@ -36,7 +36,7 @@ from vit_lightning.check.guard import check_guard
 from vit_lightning.check.network import OVERFITTED, Workbench, check_first_loss, check_gradients, check_overfit
 from vit_lightning.check.optimization import check_decay, check_lr
 from vit_lightning.check.pace import check_device, length, measure
-from vit_lightning.check.random_labels import check_random_labels, clips_of, shuffle
+from vit_lightning.check.random_labels import affordable, check_random_labels, clips_of, shuffle
 from vit_lightning.checkpoint import initial_weights
 from vit_lightning.data.datamodule import ImageDataModule
 from vit_lightning.data.near_duplicates import in_two_classes
@@ -137,13 +137,14 @@ def look_at_random_labels(model: ViTClassifier, data: ImageDataModule, trainer: 
         yield Finding("warning", "random labels", "there is no validation part whose labels could be shuffled")
         return
     clips = clips_of([*train, *val], split.thumbnails([*train, *val]), split.settings.block_length)
-    drawn = shuffle(clips[: len(train)], clips[len(train) :], len(split.class_names))
+    model = to_be_checked(model)
+    workbench = Workbench(model.net, trainer)
+    most = affordable(workbench, model.net.image_shape)
+    drawn = shuffle(clips[: len(train)], clips[len(train) :], len(split.class_names), most)
     images = []
     for part, chosen in (("train", drawn.train), ("val", drawn.val)):
         plain = images_of(data.labelled(part), chosen, data.image_size)
         images.append(data.on_after_batch_transfer([plain], 0)[0].float())
-    model = to_be_checked(model)
-    workbench = Workbench(model.net, trainer)
     yield check_random_labels(workbench, (images[0], images[1]), drawn, float(model.hparams["lr"]))
 
 

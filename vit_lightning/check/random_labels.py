@@ -22,11 +22,11 @@ from vit_lightning.data.near_duplicates import Thumbnails, duplicate_groups
 from vit_lightning.evaluation.compare import joined_groups
 from vit_lightning.progress import track
 
-#: Seconds of training, and so many passes over the images at most.
-TRAINING, ROUNDS = 90.0, 200
+#: Seconds of training, and passes over the images: at most, and what it takes to learn them.
+TRAINING, ROUNDS, ENOUGH = 120.0, 200, 30
 
-#: Clips that validate, images of one that do and that train, and images that train at least.
-CLIPS, HELD, TRAINED, LEAST = 60, 8, 12, 240
+#: Clips that validate, images of one that do and that train, and images that train where there are as many.
+CLIPS, HELD, TRAINED, IMAGES = 60, 8, 8, 240
 
 #: Orders of the labels that the true one is held against, and the p below which a split leaks.
 ORDERS, LEVEL = 9_999, 0.01
@@ -68,29 +68,44 @@ def clips_of(samples: Sequence[Sample], thumbnails: Thumbnails, block_length: in
     return joined_groups(names, [str(group) for group in duplicate_groups(thumbnails)])
 
 
-def shuffle(train: Numbers, val: Numbers, classes: int, seed: int = 0) -> Shuffled:
+def shuffle(train: Numbers, val: Numbers, classes: int, most: int = IMAGES, seed: int = 0) -> Shuffled:
     """Draws the images, and a label for every clip.
 
     Args:
         train: The clip of each training image, (N,).
         val: Of each validation image.
         classes: How many labels there are.
+        most: Images of training, about.
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
     label = rng.permutation(np.arange(max(train.max(), val.max()) + 1) % classes)
-    held = rng.permutation(np.unique(val))[:CLIPS]
-    chosen = np.concatenate([rng.permutation(np.flatnonzero(val == clip))[:HELD] for clip in held])
+    held: list[int] = []
     learned: list[int] = []
-    others = rng.permutation(np.setdiff1d(np.unique(train), held))
-    for place, clip in enumerate((*held, *others)):
-        if place >= len(held) and len(learned) >= LEAST:
-            break
-        learned += rng.permutation(np.flatnonzero(train == clip))[:TRAINED].tolist()
+    for clip in rng.permutation(np.unique(val))[:CLIPS].tolist():
+        if len(learned) < most:
+            held.append(clip)
+            learned += rng.permutation(np.flatnonzero(train == clip))[:TRAINED].tolist()
+    label[held] = rng.permutation(np.arange(len(held)) % classes)  # few clips have all labels, too
+    for clip in rng.permutation(np.setdiff1d(np.unique(train), held)):
+        if len(learned) < min(most, IMAGES):
+            learned += rng.permutation(np.flatnonzero(train == clip))[:TRAINED].tolist()
     taken = np.array(learned, dtype=np.int64)
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(val == clip))[:HELD] for clip in held])
     return Shuffled(
         taken, chosen, label[train[taken]], label[val[chosen]], np.unique(val[chosen], return_inverse=True)[1]
     )
+
+
+def affordable(workbench: Workbench, shape: Sequence[int]) -> int:
+    """How many images of a shape (C, H, W) the network can learn in the time there is, by the time of one step."""
+    net, optimizer = workbench.copy({})
+    images, labels = workbench.to_device(torch.zeros(SMALL_BATCH, *shape), torch.zeros(SMALL_BATCH, dtype=torch.long))
+    steps = islice(workbench.rounds(net, optimizer, images, labels, 0.0), 3)
+    next(steps)  # the first one takes longer
+    began = time.monotonic()
+    count = len(list(steps))
+    return int(TRAINING / ENOUGH * count * SMALL_BATCH / (time.monotonic() - began))
 
 
 def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], drawn: Shuffled, lr: float) -> Finding:
@@ -112,6 +127,7 @@ def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], dra
             if known > 0.95 or time.monotonic() - began > TRAINING or not math.isfinite(mean):
                 break
     (held,) = workbench.to_device(images[1])
+    net.eval()  # batch normalisation, too
     with torch.no_grad():
         said = [
             net(held[start : start + SMALL_BATCH]).float().softmax(dim=1).cpu()
