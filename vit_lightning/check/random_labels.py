@@ -98,14 +98,14 @@ def shuffle(train: Numbers, val: Numbers, classes: int, most: int = IMAGES, seed
 
 
 def affordable(workbench: Workbench, shape: Sequence[int]) -> int:
-    """How many images of a shape (C, H, W) the network can learn in the time there is, by the time of one step."""
+    """How many images of a shape (C, H, W) the network can learn in the time there is, by the time of two steps."""
     net, optimizer = workbench.copy({})
     images, labels = workbench.to_device(torch.zeros(SMALL_BATCH, *shape), torch.zeros(SMALL_BATCH, dtype=torch.long))
     steps = islice(workbench.rounds(net, optimizer, images, labels, 0.0), 3)
     next(steps)  # the first one takes longer
     began = time.monotonic()
     count = len(list(steps))
-    return int(TRAINING / ENOUGH * count * SMALL_BATCH / (time.monotonic() - began))
+    return max(SMALL_BATCH, int(TRAINING / ENOUGH * count * SMALL_BATCH / (time.monotonic() - began)))
 
 
 def check_random_labels(workbench: Workbench, images: tuple[Tensor, Tensor], drawn: Shuffled, lr: float) -> Finding:
