@@ -159,7 +159,7 @@ def test_jpegs_of_all_colour_modes_come_out_as_pillow_s(
 
 def test_torchvision_decodes_while_it_can_and_its_caches_stay_valid() -> None:
     assert frames.find_decoder() == (torchvision.io.decode_jpeg, "")
-    assert f"2, Pillow {PIL.__version__}, torchvision {torchvision.__version__}" == frames.VERSION
+    assert f"3, Pillow {PIL.__version__}, torchvision {torchvision.__version__}" == frames.VERSION
 
 
 def without_torchvision(monkeypatch: pytest.MonkeyPatch, **torchcodec: object) -> None:
@@ -241,6 +241,16 @@ def test_frames_of_several_sizes_lie_side_by_side(root: Path) -> None:
     expected = [load_frame(root / path, size) for path in PATHS]
     assert len({tuple(frame.shape) for frame in expected}) > 3
     assert same(all_of(find(root, size=size)), expected)
+
+
+def test_a_model_as_small_as_thumbnails_does_not_share_their_frames(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    (tmp_path / "data").mkdir()
+    Image.fromarray(noise).save(tmp_path / "data/a.jpg")
+    for size in (FrameSize(16, 16, spare=1), FrameSize(16, 16), FrameSize(16, 16, spare=1)):
+        kept = find_frames(tmp_path / "data", ["a.jpg"], size, cache="disk", cache_dir=tmp_path)[0]
+        assert torch.equal(kept, load_frame(tmp_path / "data/a.jpg", size))
+    assert not torch.equal(kept, load_frame(tmp_path / "data/a.jpg", FrameSize(16, 16)))
 
 
 def test_what_is_kept_is_not_decoded_again(root: Path, decoded: list[str]) -> None:

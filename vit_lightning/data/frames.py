@@ -65,7 +65,7 @@ def find_decoder() -> tuple[Callable[[Tensor], Tensor] | None, str]:
 decode_jpeg, DECODER = find_decoder()
 
 #: What another version decoded is not used again: it may differ in a bit. The first number is that of this module.
-VERSION = f"2, Pillow {PIL.__version__}, torchvision {torchvision.__version__}{DECODER}"
+VERSION = f"3, Pillow {PIL.__version__}, torchvision {torchvision.__version__}{DECODER}"
 
 #: EXIF's orientations of pictures that are stored lying: height and width change places.
 LYING = range(5, 9)

@@ -57,7 +57,8 @@ class FrameSize:
         return math.ceil(height * scale), math.ceil(width * scale)
 
     def __str__(self) -> str:
-        return f"{self.height}x{self.width}-{self.crop}"
+        """What frames that may differ in a bit are kept apart by."""
+        return f"{self.height}x{self.width}-{self.crop}{'' if self.spare == 2 else self.spare}"
 
 
 def frame_size(image_size: tuple[int, int], augment: Augment = "none") -> FrameSize:
