@@ -133,6 +133,8 @@ def server(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     (folder / "server.db").write_bytes(empty_store.read_bytes())
     server = Server(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # it is killed here, and not merely slow
+    monkeypatch.setattr("vit_lightning.callbacks.tracking.EPOCH", 120.0)
     monkeypatch.chdir(tmp_path)
     yield server
     if server.process.poll() is None:
