@@ -321,6 +321,15 @@ FAULTS: list[tuple[str, Callable[[], object] | None, list[str], list[str]]] = [
     ("run without weights", lambda: shutil.rmtree("lightning_logs/first/checkpoints"), ["test"], ["no checkpoint"]),
     ("other net than the weights", None, ["test", "--model.depth=2"], ["depth 2 (saved: 1)"]),
     ("other classes than the run", pets(cat=2, dog=2), ["test", "--data.root=pets"], ["jerry, tom", "cat, dog"]),
+    ("strangers that are none", pets(cat=0), ["test", "--strangers", "pets"], ["pets holds no picture"]),
+    ("strangers that are not there", None, ["test", "--strangers", "simpsons"], ["simpsons is no folder"]),
+    (
+        "strangers of one name",
+        pets(a__cat=1, b__cat=1),
+        ["test", "--strangers", "pets/a/cat", "pets/b/cat"],
+        ["rename"],
+    ),
+    ("strangers without neighbours", pets(cat=1), ["test", "--strangers=pets", "--neighbours=false"], ["leave out"]),
     ("data moved away", lambda: shutil.move("data", "gone"), ["test", "--data.root=data"], ["data does not exist"]),
     ("runs of what", None, ["runs", "nonsense"], ["nonsense", "runs --help"]),
     ("show what", None, ["runs", "show", "frist"], ["'frist'", "did you mean first?"]),
@@ -384,3 +393,11 @@ def test_a_fault_is_one_line(
         assert word in line
     assert len(line) < 700
     assert sorted(Path().glob("lightning_logs/*")) == runs
+
+
+def test_strangers_are_looked_for_before_anything_is_scored(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("lightning.pytorch.Trainer.test")
+    assert main(["test", "--strangers", "nowhere"]) == 2
+    assert "nowhere is no folder" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from vit_lightning.commands.resuming import absolute
 from vit_lightning.commands.run_folder import kept_labels
 from vit_lightning.commands.seen import Seen, add_allow_seen
 from vit_lightning.data.splitting import Split
+from vit_lightning.evaluation.strangers import foreign_pictures
 from vit_lightning.files import check_folder, expanded
 from vit_lightning.runs import read_status
 from vit_lightning.tracking.run import track
@@ -38,6 +39,7 @@ class Test(EvaluationCommand):
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.outputs = HeldOutOutputs()
+        self.strangers: dict[str, list[Path]] = {}
         super().__init__(arguments)
 
     def add_options(self, parser: LightningArgumentParser) -> None:
@@ -73,6 +75,10 @@ class Test(EvaluationCommand):
             raise ValueError(
                 f"--tracker goes on with a run, and {self.options.ckpt_path} is in no run's folder; leave it out"
             )
+        if self.options.strangers:
+            if not self.options.neighbours:
+                raise ValueError("--strangers are found by their neighbours in training; leave out --neighbours false")
+            self.strangers = foreign_pictures([expanded(name) for name in self.options.strangers])
         super().before_instantiate_classes()
 
     def load_split(self, stage: str) -> None:
@@ -149,9 +155,8 @@ class Test(EvaluationCommand):
         training = None if self.run_folder is None else read_training(self.run_folder, TRAINER_DEFAULTS)
         outputs = self.outputs.logits
         net = self.model.net
-        told: dict[str, Any] = {"facts": facts, "folder": folder, "training": training}
+        told: dict[str, Any] = {"facts": facts, "folder": folder, "training": training, "strangers": self.strangers}
         told["embedded"] = embed_split(net, split, part) if self.options.neighbours else None
-        told["strangers"] = [expanded(name) for name in self.options.strangers]
         metrics = assess(net, split, outputs, part=part, **told)
         if self.run_folder is not None and folder == self.run_folder / "report":
             kept = (

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ def assess(
     folder: Path,
     training: Training | None = None,
     embedded: tuple[Embedded, Embedded] | None = None,
-    strangers: Sequence[Path] = (),
+    strangers: Mapping[str, Sequence[Path]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Writes `metrics.json`, `predictions.csv`, `report.html` and its pictures, and says what the scores are worth.
 
@@ -75,7 +76,7 @@ def assess(
         folder: Where to write; made where it is missing.
         training: How the net was trained, where that is known.
         embedded: Training images, and those of the part in their order; see `embed_split`.
-        strangers: Folders of pictures that are none of the model's business.
+        strangers: Pictures that are none of the model's business, by kind.
 
     Returns:
         What `metrics.json` says.

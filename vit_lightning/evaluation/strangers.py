@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,30 @@ def energies(net: VisionTransformer, vectors: Vectors) -> Array:
     return found
 
 
+def foreign_pictures(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """The pictures of `--strangers` by the name of their folder.
+
+    Raises:
+        ValueError: A folder is missing or has none, or two have the same name.
+    """
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder; give --strangers folders of pictures")
+        kind = folder.resolve().name
+        if kind in found:
+            raise ValueError(f"--strangers has two folders {kind}; the report could not tell them apart, rename one")
+        found[kind] = [folder / name for name in image_names(folder, Counter())]
+        if not found[kind]:
+            raise ValueError(f"{folder} holds no picture; give --strangers folders of pictures")
+    return found
+
+
 def find_strangers(
-    net: VisionTransformer, root: Path, embedded: tuple[Embedded, Embedded], folders: Sequence[Path] = ()
+    net: VisionTransformer,
+    root: Path,
+    embedded: tuple[Embedded, Embedded],
+    pictures: Mapping[str, Sequence[Path]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The section `strangers` of `metrics.json`: the threshold, and how well foreign pictures are told apart.
 
@@ -76,11 +99,10 @@ def find_strangers(
         net: The network.
         root: Of the images.
         embedded: Training and held-out images.
-        folders: Of foreign pictures, beside noise and the held-out images with their patches shuffled.
+        pictures: Foreign ones by kind, beside noise and the held-out images with their patches shuffled.
 
     Raises:
         OSError: A picture cannot be read.
-        ValueError: A folder has none.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -88,7 +110,7 @@ def find_strangers(
     near = Nearness(train.vectors)
     own = {"distance": near.distances(held.vectors), "energy": energies(net, held.vectors)}
     kinds: dict[str, Any] = {}
-    for name, frames in foreign(net, root, held, folders).items():
+    for name, frames in foreign(net, root, held, pictures).items():
         vectors = np.concatenate([embed(net, part) for part in torch.split(frames, AT_ONCE)])
         theirs = {"distance": near.distances(vectors), "energy": energies(net, vectors)}
         truth = np.repeat([0, 1], [len(held.samples), len(vectors)])
@@ -98,13 +120,12 @@ def find_strangers(
     return {"share": SHARE, "threshold": float(np.quantile(own["distance"], SHARE)), "auroc": kinds}
 
 
-def foreign(net: VisionTransformer, root: Path, held: Embedded, folders: Sequence[Path]) -> dict[str, Tensor]:
+def foreign(
+    net: VisionTransformer, root: Path, held: Embedded, pictures: Mapping[str, Sequence[Path]]
+) -> dict[str, Tensor]:
     """Foreign pictures by kind, bytes (B, H, W, 3) of the network's size."""
     size, rng = frame_size(net.image_shape[1:]), np.random.default_rng(0)
-    paths = {folder.name: [folder / name for name in image_names(folder, Counter())] for folder in folders}
-    if empty := [str(folder) for folder in folders if not paths[folder.name]]:
-        raise ValueError(f"{empty[0]} holds no picture; give --strangers a folder of pictures")
-    paths = {"": [root / sample.path for sample in held.samples], **paths}
+    paths = {"": [root / sample.path for sample in held.samples], **pictures}
     chosen = {name: each[:: max(1, -(-len(each) // LOOKED_AT))] for name, each in paths.items()}
     with track("reading foreign pictures", total=sum(map(len, chosen.values()))) as advance:
         found = {}
