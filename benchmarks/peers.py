@@ -52,7 +52,7 @@ TASKS = {
         image_size=(112, 192),
         patch_size=16,
         data={"split": "blocks", "block_length": 120, "guard": 30},
-        epochs={"ours": 28, "quick": 12, "plain": 32, "article": 8, "timm": 39, "resnet18": 13},
+        epochs={"ours": 28, "quick": 19, "plain": 32, "article": 8, "timm": 39, "resnet18": 13},
         folds=5,
     ),
     "cifar10_small": Task(
@@ -85,10 +85,11 @@ def method(name: str, task_name: str) -> Method:
     if name in ("ours", "quick", "plain"):
         tom_and_jerry = "tom_and_jerry_quick" if name == "quick" else "tom_and_jerry"
         config = read_config(tom_and_jerry if task_name == "tom_and_jerry" else "folder")
-        model = config["model"] | {"image_size": task.image_size, "patch_size": task.patch_size}
+        model = {"image_size": task.image_size, "patch_size": task.patch_size} | config["model"]
         if name == "plain":
             model["stem"] = "patch"
-        return Method(model=model, augment=config["data"]["augment"], batch_size=config["data"]["batch_size"])
+        data, size = config["data"], model["image_size"]
+        return Method(model=model, augment=data["augment"], batch_size=data["batch_size"], image_size=size)
     if name == "article":
         config = read_config("article")
         batch = config["data"]["batch_size"]
