@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +49,18 @@ def test_accuracy_keeps_what_a_run_leaves_and_does_what_is_missing(frames: Path,
         kept = {path.name for path in (tmp_path / "kept" / name).iterdir()}
         assert kept == {"config.yaml", "history.csv", "metrics.json", "predictions.csv.gz"}
     assert str(tmp_path) not in (tmp_path / "kept/ours-f1-s0/config.yaml").read_text()
+
+
+@pytest.mark.parametrize(("name", "config"), [("ours", "tom_and_jerry"), ("quick", "tom_and_jerry_quick")])
+def test_the_study_trains_the_configs_as_they_are(name: str, config: str) -> None:
+    from benchmarks.peers import TASKS, method
+
+    settings = yaml.safe_load((ROOT / f"configs/{config}.yaml").read_text(encoding="utf-8"))
+    chosen, data = method(name, "tom_and_jerry"), settings["data"]
+    assert chosen.model == settings["model"]
+    assert (chosen.image_size, chosen.augment) == (settings["model"]["image_size"], data["augment"])
+    assert chosen.batch_size == data["batch_size"]
+    assert TASKS["tom_and_jerry"].epochs[name] == settings["trainer"]["max_epochs"]
 
 
 def test_cifar10_small_is_made_of_the_listed_pictures(tmp_path: Path) -> None:
