@@ -172,6 +172,9 @@ def show(asked: argparse.Namespace) -> None:
         print(f"{method:9} acc {sum(every) / len(every):.4f} over {len(rows)} pictures; recall {recalls}")
         if ours is not None and method != "ours":
             paths = [path for path in rows if path in ours]
+            if not paths:
+                print(f"{'':9} no picture in common with ours; was --root the folder of the class folders in both?")
+                continue
             result = compare(Predictions(method, rows, ()), Predictions("ours", ours, ()), paths)
             if result.paired is not None:
                 low, high = result.paired.interval
