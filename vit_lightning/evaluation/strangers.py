@@ -10,7 +10,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -91,7 +90,7 @@ def find_strangers(
     net: VisionTransformer,
     root: Path,
     embedded: tuple[Embedded, Embedded],
-    pictures: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    pictures: Mapping[str, Sequence[Path]],
 ) -> dict[str, Any]:
     """The section `strangers` of `metrics.json`: the threshold, and how well foreign pictures are told apart.
 
