@@ -25,6 +25,7 @@ LAYERS = (
     ("tracking",),
     ("runs",),
     ("registry",),
+    ("guidance",),
     ("checkpoint", "optim"),
     ("public_weights",),
     ("models",),

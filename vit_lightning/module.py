@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,13 +17,14 @@ from vit_lightning import optim
 from vit_lightning.checkpoint import complete, take_initial_weights
 from vit_lightning.data.loading import Prediction, predicted
 from vit_lightning.data.mixing import cut_and_mix
+from vit_lightning.guidance import GuidedModule, check_guide
 from vit_lightning.models.layers import FROM_START, check_rates, name_classes
 from vit_lightning.models.vit import VisionTransformer
 
 Batch = tuple[Tensor, Tensor]
 
 
-class ViTClassifier(LightningModule):
+class ViTClassifier(GuidedModule):
     """A Vision Transformer trained with AdamW or Muon and a warm-up-cosine schedule.
 
     All arguments are plain numbers and names, so that a checkpoint's own hyper-parameters rebuild the model.
@@ -45,6 +45,7 @@ class ViTClassifier(LightningModule):
         warmup_fraction: Share of all steps in which the learning rate rises linearly from 0.
         label_smoothing: Share of the training target spread evenly over all classes.
         cutmix: Share of the batches whose images get a rectangle of one another (CutMix, Yun et al. 2019).
+        guide: Weight of imitating a small CNN that learns beside the ViT and is dropped in the end (`Guide`), as 1.0.
         class_weights: `balanced` weighs each training image by n / (K n_k), for n images of which n_k are of its class,
             so that all K classes count alike in the training loss; left out, all images do.
         ema: Decay of the average over the weights of all steps, as 0.999, which then validates and is the model's.
@@ -71,6 +72,7 @@ class ViTClassifier(LightningModule):
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
         cutmix: float = 0.0,
+        guide: Annotated[float, FROM_START] = 0.0,
         class_weights: Literal["balanced"] | None = None,
         ema: Annotated[float | None, FROM_START] = None,
         **network: Any,  # noqa: ANN401  # jsonargparse finds names and types in VisionTransformer's own signature
@@ -80,8 +82,9 @@ class ViTClassifier(LightningModule):
         num_classes = len(class_names)
         check_rates(warmup_fraction=warmup_fraction, label_smoothing=label_smoothing, ema=ema or 0.0)
         optim.check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
-        optim.check_loss(cutmix=cutmix, class_weights=class_weights)
+        optim.check_loss(cutmix=cutmix, guide=guide, class_weights=class_weights)
         network = complete(network, image_size=image_size, patch_size=patch_size)
+        check_guide(guide, pool=network["pool"], ema=ema)
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names
         self.class_weights: Tensor | None = None  # no buffer: DDP would exchange it in every validation step
@@ -135,7 +138,8 @@ class ViTClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
         """The batch's `loss`; of mixed images, both labels' by their shares. Scores are of the images' own labels."""
         mixed = self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]
-        loss, _ = self.shared_step("train", *(cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)))
+        batch, of_batch = cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)
+        loss = self.shared_step("train", batch, of_batch)[0] + self.guidance(batch, of_batch)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
@@ -157,7 +161,7 @@ class ViTClassifier(LightningModule):
         if steps == float("inf"):
             raise ValueError("the schedule needs to know its end: give trainer.max_epochs or trainer.max_steps")
         # The fused kernel unscales gradients itself under fp16's loss scaling, which would bypass the clipping below.
-        optimizer = optim.build_optimizer(self.net, self.hparams, fused=self.trainer.precision != "16-mixed")
+        optimizer = optim.build_optimizer(self, self.hparams, fused=self.trainer.precision != "16-mixed")
         schedule = optim.build_schedule(optimizer, self.hparams, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

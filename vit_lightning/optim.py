@@ -160,13 +160,14 @@ def check_settings(*, lr: float, betas: tuple[float, float], weight_decay: float
     check_choice("optimizer", optimizer, ("adamw", "muon"))
 
 
-def check_loss(*, cutmix: float, class_weights: str | None) -> None:
+def check_loss(*, cutmix: float, guide: float, class_weights: str | None) -> None:
     """Refuses what the loss cannot work with.
 
     Raises:
         ValueError: The message names the argument and what it may be.
     """
     check_number("cutmix", cutmix, least=0, most=1)
+    check_number("guide", guide, least=0, most=1e6)
     if class_weights is not None:
         check_choice("class_weights", class_weights, ("balanced",))
 

@@ -31,8 +31,12 @@ Place = tuple[str, int, int]
 EMA = ["--model.ema=0.9"]
 
 #: All that the recommended recipe has beyond the paper, and averaged running means.
-FULL = [*EMA, "--model.stem=conv", "--model.pool=gap", "--model.optimizer=muon", "--model.cutmix=0.5"]
-FULL += ["--data.augment=strong"]
+RECIPE = ["--model.stem=conv", "--model.pool=gap", "--model.optimizer=muon", "--model.cutmix=0.5"]
+RECIPE += ["--data.augment=strong"]
+FULL = [*EMA, *RECIPE]
+
+#: The guide has weights, running means and a state in the optimizer, too, none of which the model's weights hold.
+GUIDED = [*RECIPE, "--model.guide=1"]
 
 SameRun = Callable[[Path, Path], None]
 
@@ -108,7 +112,7 @@ CUT = Path("lightning_logs/cut")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("options", [[], EMA, FULL], ids=["plain", "ema", "full"])
+@pytest.mark.parametrize("options", [[], EMA, FULL, GUIDED], ids=["plain", "ema", "full", "guided"])
 def test_two_breaks_in_one_epoch_and_one_in_the_next(
     send: Callable[..., None],
     uninterrupted: Callable[[Sequence[str]], Path],

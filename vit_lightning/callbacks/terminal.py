@@ -77,7 +77,7 @@ def print_summary(model: ViTClassifier) -> None:
             shape = [1, *model.net.position_embedding.shape[1:]]
             table.add_row("embedding", kind, str(shape), f"{sum(part.numel() for part in embeddings):,}")
     table.add_section()
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for parameter in model.net.parameters())
     table.add_row("total", "", "", f"{total:,}")
     text = io.StringIO()
     Console(file=text, width=80).print(table)

@@ -285,7 +285,7 @@ class Fit(ModelCommand):
             **({"seen": self.seen.record()} if self.seen is not None else {}),
             "image_size": [*self.model.net.image_shape[1:]],
             "patch_size": self.model.hparams["patch_size"],
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in self.model.net.parameters()),
         }
 
     # Training
