@@ -119,7 +119,7 @@ def check_guide(guide: float, *, pool: str, ema: float | None) -> None:
         ValueError: It says what to change.
     """
     if guide and pool != "gap":
-        raise ValueError("guide needs the last block's patch tokens, which pool cls does without; give --model.pool gap")
+        raise ValueError("guide needs the last block's patch tokens, which pool cls lacks; give --model.pool gap")
     if guide and ema:
         raise ValueError("guide and ema do not go together; leave out --model.guide or --model.ema")
 
