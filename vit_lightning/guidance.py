@@ -3,7 +3,7 @@
 A ViT has to learn from its pictures what a convolution knows beforehand: that what lies side by side belongs together.
 In "Locality Guidance for Improving Vision Transformers on Tiny Datasets" a CNN is trained on the same pictures first,
 and the ViT's tokens then imitate its maps. Here both learn from the same batches at once: the CNN needs no passes of
-its own over the pictures, and there are no two trainings to be kept in step. It is gone when the training is over.
+its own over the pictures, and there are no two trainings to be kept in step. What predicts does not know of it.
 """
 
 from collections.abc import Callable
