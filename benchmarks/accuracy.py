@@ -24,7 +24,7 @@ from pathlib import Path
 NAMES = Path(__file__).parent / "cifar10_small.txt"
 
 #: Of the methods, in the order in which they run.
-METHODS = ("ours", "resnet18", "timm", "article", "plain", "quick")
+METHODS = ("ours", "resnet18", "timm", "article", "plain", "quick", "unguided")
 
 
 def options() -> argparse.Namespace:

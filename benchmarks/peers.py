@@ -59,7 +59,7 @@ TASKS = {
         image_size=(32, 32),
         patch_size=4,
         data={"split": "folders"},
-        epochs={"ours": 71, "timm": 76, "resnet18": 29},
+        epochs={"ours": 61, "unguided": 71, "timm": 76, "resnet18": 29},
         folds=1,
     ),
 }
@@ -79,15 +79,17 @@ class Method:
 
 
 def method(name: str, task_name: str) -> Method:
-    """A method by its name: `ours`, `quick`, `plain` (ours without the stem), `article`, `timm` or `resnet18`."""
+    """A method by its name: `ours`, `quick`, `plain` or `unguided` (without stem, guide), `article`, `timm`, `resnet18`."""
     task = TASKS[task_name]
     regular = {"lr": 1e-3, "weight_decay": 0.05, "warmup_fraction": 0.1, "label_smoothing": 0.1}
-    if name in ("ours", "quick", "plain"):
+    if name in ("ours", "quick", "plain", "unguided"):
         tom_and_jerry = "tom_and_jerry_quick" if name == "quick" else "tom_and_jerry"
         config = read_config(tom_and_jerry if task_name == "tom_and_jerry" else "folder")
         model = {"image_size": task.image_size, "patch_size": task.patch_size} | config["model"]
         if name == "plain":
             model["stem"] = "patch"
+        if name == "unguided":
+            model["guide"] = 0.0
         data, size = config["data"], model["image_size"]
         return Method(model=model, augment=data["augment"], batch_size=data["batch_size"], image_size=size)
     if name == "article":
