@@ -45,7 +45,7 @@ class ViTClassifier(GuidedModule):
         warmup_fraction: Share of all steps in which the learning rate rises linearly from 0.
         label_smoothing: Share of the training target spread evenly over all classes.
         cutmix: Share of the batches whose images get a rectangle of one another (CutMix, Yun et al. 2019).
-        guide: Weight of imitating a small CNN that learns beside, as 1.0.
+        guide: Weight of guidance by a CNN, as 1.0.
         class_weights: `balanced` weighs each training image by n / (K n_k), for n images of which n_k are of its class,
             so that all K classes count alike in the training loss; left out, all images do.
         ema: Decay of the average over the weights of all steps, as 0.999, which then validates and is the model's.
