@@ -79,7 +79,7 @@ class Method:
 
 
 def method(name: str, task_name: str) -> Method:
-    """A method by its name: `ours`, `quick`, `plain` or `unguided` (without stem, guide), `article`, `timm`, `resnet18`."""
+    """A method by its name; `plain` is ours without the stem, `unguided` without the guide."""
     task = TASKS[task_name]
     regular = {"lr": 1e-3, "weight_decay": 0.05, "warmup_fraction": 0.1, "label_smoothing": 0.1}
     if name in ("ours", "quick", "plain", "unguided"):
