@@ -76,7 +76,8 @@ def test_two_processes_train_into_one_folder_and_score_as_one_does(frames: Path,
     written = []
     for devices in (TWO, ["--trainer.accelerator=cpu"]):
         assert (
-            cli("test", "--run=pair", *devices, exact, "--data.batch_size=2", folder=tmp_path).count("report is") == 1
+            cli("test", "--run=pair", *devices, exact, "--data.batch_size=2", folder=tmp_path).count("the report is")
+            == 1
         )
         written.append((run / "report" / "predictions.csv").read_text().splitlines())
     assert len(written[0]) == 24
