@@ -103,14 +103,14 @@ def fetch(url: str) -> bytes:
     thread.start()
     thread.join(SECONDS)
     if not found:
-        raise OSError(f"it did not come within {SECONDS:g} s")
+        raise late()
     if isinstance(found[0], Exception):
         raise OSError(reason(found[0])) from found[0]
     return found[0]
 
 
 def download(url: str) -> bytes:
-    """`fetch` without a limit to the whole time.
+    """`fetch` with a limit to the time of the content alone.
 
     Raises:
         OSError: Of urllib or the system.
@@ -128,16 +128,23 @@ def download(url: str) -> bytes:
         told = answer.headers.get("Content-Length", "")
         length = int(told) if told.isdecimal() else None
         content = bytearray()
-        while (length or 0) <= MOST and len(content) <= MOST and time.monotonic() - begin < SECONDS:
+        while (length or 0) <= MOST and len(content) <= MOST:
             piece = answer.read1(2**16)
             content += piece
             if not piece:
                 break
+            if time.monotonic() - begin > SECONDS:  # what came so far is no whole picture
+                raise late()
     if (length or 0) > MOST or len(content) > MOST:
         raise ValueError(f"it has {'more than ' if length is None else ''}{length or MOST:,} bytes; at most {MOST:,}")
     if length is not None and len(content) < length:
         raise ValueError(f"it was cut off after {len(content):,} of {length:,} bytes")
     return bytes(content)
+
+
+def late() -> OSError:
+    """That the whole time has gone by."""
+    return OSError(f"it did not come within {SECONDS:g} s")
 
 
 class Redirections(urllib.request.HTTPRedirectHandler):
