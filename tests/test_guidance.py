@@ -132,7 +132,8 @@ def test_the_networks_gradients_are_clipped_without_the_guides() -> None:
     norm = torch.nn.utils.get_total_norm([each.grad for each in model.guide.parameters() if each.grad is not None])
     assert float(norm) == pytest.approx(1.0)
     after = [parameter.grad for parameter in model.net.parameters()]
-    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True) if new is not None)
+    assert len(before) == len(after)
+    assert all(new is not None and torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 def test_a_guide_moves_the_weights_and_none_leaves_them_as_they_were(tmp_path: Path) -> None:
@@ -158,13 +159,47 @@ def test_a_training_does_not_go_on_with_another_guide(tmp_path: Path) -> None:
         trainer(tmp_path).fit(classifier(), batches(), ckpt_path=str(path), weights_only=True)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 1.0), (0.5, 0.0)])
+def test_a_training_goes_on_with_a_guide_or_without_as_it_began(tmp_path: Path, before: float, after: float) -> None:
+    runner = trainer(tmp_path, max_epochs=1)
+    runner.fit(classifier(guide=before), batches())
+    path = tmp_path / "last.ckpt"
+    runner.save_checkpoint(path)
+    told = "beside" if before else "without"
+    with pytest.raises(ValueError, match=rf"last\.ckpt was trained {told} a guide.*give --model\.guide {before:g}, or"):
+        trainer(tmp_path).fit(classifier(guide=after), batches(), ckpt_path=str(path), weights_only=True)
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_who_has_a_guide_can_be_scored_with_weights_of_any(tmp_path: Path, other: float) -> None:
+    paths = [tmp_path / "own.ckpt", tmp_path / "other.ckpt"]
+    models = [classifier(lr=0.01), classifier(guide=other)]
+    for path, model in zip(paths, models, strict=True):
+        runner = trainer(tmp_path, max_epochs=1)
+        runner.fit(model, batches())
+        runner.save_checkpoint(path)
+    own = {name: weights.clone() for name, weights in models[0].guide.state_dict().items()}  # type: ignore[union-attr]  # it has one
+    trainer(tmp_path).test(models[0], batches(), ckpt_path=str(paths[1]), weights_only=True, verbose=False)
+    theirs = models[1].net.state_dict()
+    assert all(torch.equal(weights, theirs[name]) for name, weights in models[0].net.state_dict().items())
+    assert models[0].guide is not None
+    assert all(torch.equal(weights, own[name]) for name, weights in models[0].guide.state_dict().items())
+
+
+def test_what_is_logged_is_the_network_s_loss_alone(tmp_path: Path) -> None:
+    runner, model = trainer(tmp_path, max_epochs=1, limit_train_batches=1), classifier()
+    runner.fit(model, batches())
+    assert float(runner.logged_metrics["train/loss_step"]) == pytest.approx(float(runner.logged_metrics["train/loss"]))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"guide": -1.0}, "guide is -1.0"),
         ({"guide": float("nan")}, "guide is nan"),
-        ({"pool": "cls"}, "give --model.pool gap"),
-        ({"ema": 0.9}, "leave out --model.guide or --model.ema"),
+        ({"pool": "cls"}, "give --model.pool gap or --model.guide 0"),
+        ({"ema": 0.9}, "give --model.guide 0 or leave out --model.ema"),
+        ({"patch_size": 16}, "give a smaller --model.patch_size or --model.guide 0"),
     ],
 )
 def test_what_does_not_go_with_a_guide_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -20,7 +20,8 @@ from torch.optim import Optimizer
 from vit_lightning.checkpoint import check_weights
 from vit_lightning.models.vit import VisionTransformer
 
-#: Which of the CNN's stages halve the picture, for a patch side of 2, 4, 8 and from 16 on: so many of them.
+#: The CNN's stages that halve the picture, in the order in which they are taken: for a patch side of 1 none, from 2 on
+#: one of them, from 4 two, from 8 three, from 16 all.
 HALVING = (1, 2, 0, 3)
 
 #: Norm to which the CNN's gradients are shortened; the ViT's are clipped by themselves, as without it.
@@ -112,23 +113,29 @@ class Guide(nn.Module):
         return own, torch.stack(distances).mean()
 
 
-def check_guide(guide: float, *, pool: str, ema: float | None) -> None:
+def check_guide(guide: float, net: VisionTransformer, ema: float | None) -> None:
     """Refuses what a guide cannot be trained beside.
 
     Raises:
         ValueError: It says what to change.
     """
-    if guide and pool != "gap":
-        raise ValueError("guide needs the last block's patch tokens, which pool cls lacks; give --model.pool gap")
-    if guide and ema:
-        raise ValueError("guide and ema do not go together; leave out --model.guide or --model.ema")
+    if not guide:
+        return
+    if net.pool != "gap":
+        raise ValueError(
+            "guide needs the last block's patch tokens, which pool cls lacks; give --model.pool gap or --model.guide 0"
+        )
+    if ema:
+        raise ValueError("guide and ema do not go together; give --model.guide 0 or leave out --model.ema")
+    if net.grid == (1, 1):  # whose maps' mean and deviation a last batch of one image does not have
+        raise ValueError("guide needs more than one patch; give a smaller --model.patch_size or --model.guide 0")
 
 
 class GuidedModule(LightningModule):
     """What a module with a `net` and the hyper-parameter `guide` does about its guide, if it has one.
 
-    The guide is there while `fit` runs, and no part of the weights: a checkpoint has it in an entry of its own, which
-    is read by a training that goes on and by nothing else.
+    The guide is built by `fit`, and no part of the weights: a checkpoint has it in an entry of its own, which is read
+    by a training that goes on and by nothing else.
     """
 
     net: VisionTransformer
@@ -136,10 +143,12 @@ class GuidedModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.guide: Guide | None = None
+        self.fitting = False
 
     def setup(self, stage: str) -> None:
         """Builds the guide, before the weights of a training that goes on are read and the optimizer is built."""
-        if stage == "fit" and self.hparams["guide"] and self.guide is None:
+        self.fitting = stage == "fit"
+        if self.fitting and self.hparams["guide"] and self.guide is None:
             self.guide = Guide(self.net)
 
     def guidance(self, batch: tuple[Tensor, Tensor], loss: Loss) -> Tensor | float:
@@ -163,13 +172,24 @@ class GuidedModule(LightningModule):
             checkpoint["guide"] = {name.removeprefix("guide."): weights.pop(name) for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts it back where a training goes on.
+        """Puts it back where a training goes on; elsewhere a guide stays what it is.
 
         Raises:
-            ValueError: The checkpoint's is another one.
+            ValueError: The checkpoint's is another one, or there is one on one side alone.
         """
-        if self.guide is not None:
-            saved = checkpoint.get("guide")
+        saved = checkpoint.get("guide")
+        if self.fitting and (saved is None) != (self.guide is None):
+            told = "without a guide" if saved is None else "beside a guide"
+            before = checkpoint.get("hyper_parameters", {}).get("guide", 0.0)
+            raise ValueError(
+                f"{self.trainer.ckpt_path} was trained {told}, and goes on so; give --model.guide {before:g}, or "
+                "--model.init_from in place of --ckpt_path for a training that begins with its weights"
+            )
+        if self.guide is None:
+            return
+        if self.fitting:
             saved = saved if isinstance(saved, dict) else {}
             check_weights(Path(str(self.trainer.ckpt_path)), saved, self.guide)
-            checkpoint["state_dict"] |= {f"guide.{name}": tensor for name, tensor in saved.items()}
+        else:
+            saved = self.guide.state_dict()
+        checkpoint["state_dict"] |= {f"guide.{name}": tensor for name, tensor in saved.items()}

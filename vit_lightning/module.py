@@ -84,11 +84,11 @@ class ViTClassifier(GuidedModule):
         optim.check_settings(lr=lr, betas=betas, weight_decay=weight_decay, optimizer=optimizer)
         optim.check_loss(cutmix=cutmix, guide=guide, class_weights=class_weights)
         network = complete(network, image_size=image_size, patch_size=patch_size)
-        check_guide(guide, pool=network["pool"], ema=ema)
         self.save_hyperparameters()  # the local variables, as settled above
         self.class_names = class_names
         self.class_weights: Tensor | None = None  # no buffer: DDP would exchange it in every validation step
         self.net = VisionTransformer(num_classes=num_classes, **network)
+        check_guide(guide, self.net, ema)
         self.example_input_array = torch.zeros(1, *self.net.image_shape)  # for the summary's output shapes
         # "micro" counts every sample once; torchmetrics' own default averages over classes. Macro-F1 is the field's.
         accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -136,12 +136,12 @@ class ViTClassifier(GuidedModule):
         return value, logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
-        """The batch's `loss`; of mixed images, both labels' by their shares. Scores are of the images' own labels."""
+        """The batch's `loss` and, with a guide, its part, which is not logged; scores are of the images' own labels."""
         mixed = self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]
         batch, of_batch = cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)
-        loss = self.shared_step("train", batch, of_batch)[0] + self.guidance(batch, of_batch)
+        loss, _ = self.shared_step("train", batch, of_batch)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
-        return loss
+        return loss + self.guidance(batch, of_batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The logits; the loss is plain cross-entropy, so that values compare between runs with different losses."""

@@ -54,7 +54,7 @@ class SpyOnSteps(StepMonitor):
         self.weights: list[Tensor] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
+        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.net.parameters()).detach().clone())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.now += 100.0
@@ -65,15 +65,14 @@ class SpyOnSteps(StepMonitor):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         self.now += 1.0
         super().on_train_batch_end(trainer, pl_module, *args)
-        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach().clone())
+        self.weights.append(torch.nn.utils.parameters_to_vector(pl_module.net.parameters()).detach().clone())
 
 
-def fit(root: Path, callbacks: list[Any], **options: Any) -> None:
+def fit(root: Path, callbacks: list[Any], guide: float = 0.0, **options: Any) -> None:
     torch.manual_seed(0)
     data = ImageDataModule(root=str(root), image_size=8, batch_size=10, num_workers=0, val_fraction=0.3)
-    model = ViTClassifier(
-        class_names=find_classes("folder", str(root)), image_size=8, patch_size=4, dim=8, depth=1, heads=1, lr=1e-2
-    )
+    sizes: dict[str, Any] = {"image_size": 8, "patch_size": 4, "dim": 8, "depth": 1, "heads": 1}
+    model = ViTClassifier(class_names=find_classes("folder", str(root)), pool="gap", lr=1e-2, guide=guide, **sizes)
     settings = {"max_epochs": 3, "limit_train_batches": 4, "log_every_n_steps": 2, "logger": False} | options
     trainer = Trainer(
         accelerator="cpu",
@@ -185,11 +184,14 @@ def test_without_validation_logger_or_whole_epochs(
         assert [event.step for event in events.Images("val/confusion")] == [3, 7, 11]  # not of the trial
 
 
-def test_update_norm_and_images_per_second(tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("guide", [0.0, 1.0])  # the norms are the network's alone
+def test_update_norm_and_images_per_second(
+    tmp_path: Path, frames: Path, monkeypatch: pytest.MonkeyPatch, guide: float
+) -> None:
     spy = SpyOnSteps()
     clock = SimpleNamespace(perf_counter=lambda: spy.now)
     monkeypatch.setattr("vit_lightning.callbacks.monitor.time", clock)
-    fit(frames, [spy], val_check_interval=1, logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    fit(frames, [spy], guide, val_check_interval=1, logger=TensorBoardLogger(tmp_path, name="", version="run"))
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     # Ten images a batch; neither validation, here after each batch, nor the time between epochs counts.

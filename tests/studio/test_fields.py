@@ -92,15 +92,19 @@ def test_a_draft_takes_no_memory_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
 
 def test_the_cost_of_a_network(work: Path, frames: Path) -> None:
-    words = ("--config=configs/folder.yaml", f"--data.root={frames}")
+    words = ("--config=configs/folder.yaml", f"--data.root={frames}", "--model.pool=gap")
     cost = cost_of(words)
     weights = sum(parameter.numel() for parameter in draft(words).model.parameters())
     assert cost.parameters == weights
-    assert (cost.tokens, cost.grid, cost.image) == (16, (3, 5), (36, 60))
+    assert (cost.tokens, cost.grid, cost.image) == (15, (3, 5), (36, 60))
     assert cost.images == 48
     assert cost.device == "cpu"
     assert cost.memory is not None
     assert cost.memory > 16 * weights
+    guided = cost_of((*words, "--model.guide=1"))
+    assert guided.parameters == weights  # a guide is no part of the model, but takes memory
+    assert guided.memory is not None
+    assert guided.memory > 1.2 * cost.memory
     assert cost.rate is not None
     assert cost.lines()[-1].startswith("an epoch of about 48 images takes about")
 

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassPre
 
 from vit_lightning.callbacks.pictures import is_looked_at, last_step, watched
 from vit_lightning.evaluation.figures import draw_confusion_matrix, style
+from vit_lightning.module import ViTClassifier
 
 #: Thresholds of a precision-recall curve, as many as TensorBoard's own.
 THRESHOLDS = 127
@@ -101,7 +102,7 @@ class StepMonitor(Callback):
 
     def __init__(self) -> None:
         self.images, self.seconds, self.since = 0, 0.0, 0.0
-        self.before: list[Tensor] = []
+        self.before: list[tuple[Tensor, Tensor]] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -119,7 +120,8 @@ class StepMonitor(Callback):
         """Keeps the weights where the step is one of those that are logged."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connector
         if trainer.loggers and every and (trainer.global_step + 1) % every == 0:
-            self.before = [parameter.detach().clone() for parameter in pl_module.parameters()]
+            assert isinstance(pl_module, ViTClassifier)
+            self.before = [(weights, weights.detach().clone()) for weights in pl_module.net.parameters()]
 
     def on_train_batch_end(
         self,
@@ -136,10 +138,10 @@ class StepMonitor(Callback):
         self.since = now
         if not self.before:
             return
-        pairs = zip(pl_module.parameters(), self.before, strict=True)
-        update = torch.nn.utils.get_total_norm([after.detach() - before for after, before in pairs])
+        update = torch.nn.utils.get_total_norm([after.detach() - before for after, before in self.before])
+        whole = torch.nn.utils.get_total_norm([before for _, before in self.before])
         scores: dict[str, Tensor | float] = {
-            "train/update_norm": update / torch.nn.utils.get_total_norm(self.before),
+            "train/update_norm": update / whole,
             "train/images_per_second": self.images / self.seconds,
         }
         pl_module.log_dict(scores, on_step=True, on_epoch=False)
