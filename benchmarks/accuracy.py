@@ -192,11 +192,13 @@ def draw(asked: argparse.Namespace) -> None:
     with style():
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
-        for method, colour in zip(METHODS, COLOURS, strict=False):
+        colours = iter(COLOURS)
+        for method in METHODS:
             runs = [asked.keep / run_name(*each) for each in wanted(asked) if each[0] == method]
             runs = [run for run in runs if (run / "metrics.json").is_file()]
             if not runs:
                 continue
+            colour = next(colours)
             curves = np.array(
                 [np.loadtxt(run / "history.csv", delimiter=",", skiprows=1, usecols=(1, 2)) for run in runs]
             )
