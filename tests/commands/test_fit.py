@@ -187,6 +187,19 @@ def test_what_holds_for_the_whole_run_cannot_change(
     assert "cannot be changed while it goes on" in line
 
 
+@pytest.mark.parametrize("change", ["--model.decay_all=true", "--model.optimizer=muon", "--model.guide=1"])
+def test_what_the_optimizer_s_state_hangs_on_cannot_change_in_a_new_run_from_a_checkpoint(
+    first: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    start = ["--ckpt_path=lightning_logs/first/checkpoints/last.ckpt", "--run=second", "--trainer.max_epochs=4"]
+    config = f"--config={first / 'config.yaml'}"
+    line = refused(capsys, config, *start, change)
+    assert f"last.ckpt began with {change.removeprefix('--').partition('=')[0]}" in line
+    assert "--model.init_from takes the weights alone" in line
+    assert not (first.parent / "second").exists()
+    assert main(["fit", config, *start, "--model.ema=0.9"]) == 0
+
+
 def test_rates_may_change_while_a_run_goes_on(first: Path) -> None:
     assert main(["fit", "--resume=first", "--trainer.max_epochs=4", "--model.dropout=0.1"]) == 0
     config = yaml.safe_load((first / "config.yaml").read_text())

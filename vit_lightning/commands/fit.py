@@ -29,6 +29,7 @@ from vit_lightning.commands.resuming import (
     check_labels,
     check_pictures,
     check_resumed,
+    check_start,
     latest_checkpoint,
     tell_schedule,
 )
@@ -85,9 +86,7 @@ class Fit(ModelCommand):
             return None if asked is None else find_checkpoint(asked, self.logs)[0]
         for name in ("run", "ckpt_path"):
             if self.options[name] is not None:
-                raise ValueError(
-                    f"--resume goes on in the run's own folder; leave --{name} out, which is for a new run"
-                )
+                raise ValueError(f"--resume goes on in the run's own folder; leave --{name} out, it is for a new run")
         if self.options.resume.endswith(".ckpt"):
             raise ValueError(
                 f"--resume takes a run's name or folder, not {self.options.resume}: it goes on from the run's last "
@@ -103,7 +102,8 @@ class Fit(ModelCommand):
         return latest_checkpoint(self.resumed)
 
     def take_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A resumed run's has to allow it to go on."""
+        """It has to allow the training to go on."""
+        check_start(self.resumed, self.options, checkpoint)
         if self.resumed is not None:
             self.resumed_step = checkpoint["global_step"]
             check_resumed(self.resumed, self.options, checkpoint)

@@ -68,6 +68,29 @@ def latest_checkpoint(run: Run) -> Path | None:
     return latest
 
 
+def check_start(run: Run | None, options: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ANN401  # jsonargparse's Namespace
+    """Refuses to go on with what a training has from its start.
+
+    Args:
+        run: What is resumed; none where a new run goes on from another's checkpoint.
+        options: The parsed ones.
+        checkpoint: From which it goes on.
+
+    Raises:
+        ValueError: An argument of the model has changed; of a new run, one that the optimizer's state hangs on.
+    """
+    whose = f"run {run.name}" if run is not None else str(options.ckpt_path)
+    defaults = inspect.signature(ViTClassifier).parameters
+    for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
+        before = checkpoint["hyper_parameters"].get(option, defaults[option].default)  # an older version had it not
+        free = not fixed or (run is None and option in ("init_from", "ema"))
+        if not free and options.model[option] != before:
+            raise ValueError(
+                f"{whose} began with model.{option} {before}, which cannot be changed while it goes on; leave it so, "
+                "or start a new run (--model.init_from takes the weights alone)"
+            )
+
+
 def check_resumed(run: Run, options: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ANN401  # jsonargparse's Namespace
     """Refuses to go on where nothing is left to do, or on another split: its score would be of seen images.
 
@@ -86,15 +109,6 @@ def check_resumed(run: Run, options: Any, checkpoint: dict[str, Any]) -> None:  
     for limit, done in (("max_epochs", epochs), ("max_steps", checkpoint["global_step"])):
         if done >= (trainer[limit] or -1) > 0 and (done > trainer[limit] or run.state == "finished"):
             raise ValueError(f"run {run.name} has done its {done} {limit[4:]}; to go on give more: --trainer.{limit} N")
-    model = checkpoint["hyper_parameters"]
-    defaults = inspect.signature(ViTClassifier).parameters
-    for option, fixed in marked_arguments(ViTClassifier, FROM_START).items():
-        before = model.get(option, defaults[option].default)  # an older version may have done without
-        if fixed and options.model[option] != before:
-            raise ValueError(
-                f"run {run.name} began with model.{option} {before}, which cannot be changed while it goes on; "
-                "leave it out, or start a new run"
-            )
     data = checkpoint["datamodule_hyper_parameters"]
     if checkpoint.get("ImageDataModule", {}).get("batches") and options.data.batch_size != data["batch_size"]:
         raise ValueError(
