@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, distributed
 
 from vit_lightning.arguments import both_sides, check_number, shown
 from vit_lightning.callbacks.checkpoints import AtomicCheckpointIO
@@ -414,7 +414,7 @@ def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
     set_up_logging(quiet=is_further_process())
     keep_memory()
     try:
-        return command(arguments).execute()
+        status = command(arguments).execute()
     except SIGTERMException:
         return 128 + signal.SIGTERM
     except SystemExit as end:
@@ -429,6 +429,10 @@ def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
         raise ValueError(
             "a loader process died, which mostly is for want of memory; ask for fewer, as --data.num_workers 0"
         ) from error
+    # Lightning ends NCCL's group alone. Gloo's threads can abort the interpreter while it ends (pytorch #179291).
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+    return status
 
 
 def is_further_process(trainer: Any = None) -> bool:  # noqa: ANN401  # jsonargparse's Namespace
