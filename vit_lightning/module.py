@@ -136,12 +136,12 @@ class ViTClassifier(GuidedModule):
         return value, logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # Lightning's signature
-        """The batch's `loss` and, with a guide, its part, which is not logged; scores are of the images' own labels."""
+        """The batch's `loss`; of mixed images, both labels' by their shares. Scores are of the images' own labels."""
         mixed = self.hparams["cutmix"] and float(torch.rand(())) < self.hparams["cutmix"]
         batch, of_batch = cut_and_mix(batch, self.loss) if mixed else (batch, self.loss)
         loss, _ = self.shared_step("train", batch, of_batch)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
-        return loss + self.guidance(batch, of_batch)
+        return loss + self.guidance(batch, of_batch)  # a guide's part is not logged: losses compare with and without
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The logits; the loss is plain cross-entropy, so that values compare between runs with different losses."""

@@ -429,7 +429,8 @@ def run_command(command: type[ModelCommand], arguments: Sequence[str]) -> int:
         raise ValueError(
             "a loader process died, which mostly is for want of memory; ask for fewer, as --data.num_workers 0"
         ) from error
-    # Lightning ends NCCL's group alone. Gloo's threads can abort the interpreter while it ends (pytorch #179291).
+    # Lightning ends NCCL's group alone. Gloo's threads can abort the interpreter while it ends (pytorch #179291). After
+    # a failure another process may be in the midst of an exchange, for which this would wait.
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
     return status

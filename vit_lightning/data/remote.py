@@ -128,11 +128,8 @@ def download(url: str) -> bytes:
         told = answer.headers.get("Content-Length", "")
         length = int(told) if told.isdecimal() else None
         content = bytearray()
-        while (length or 0) <= MOST and len(content) <= MOST:
-            piece = answer.read1(2**16)
+        while (length or 0) <= MOST and len(content) <= MOST and (piece := answer.read1(2**16)):
             content += piece
-            if not piece:
-                break
             if time.monotonic() - begin > SECONDS:  # what came so far is no whole picture
                 raise late()
     if (length or 0) > MOST or len(content) > MOST:

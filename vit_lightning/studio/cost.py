@@ -109,7 +109,7 @@ def time_step(words: Sequence[str]) -> tuple[float, int, int]:
     seconds, began = math.inf, time.perf_counter()
     while seconds == math.inf or time.perf_counter() - began < PATIENCE:  # the quickest: others may compute, too
         start = time.perf_counter()
-        step().backward()  # type: ignore[no-untyped-call]  # torch's
+        step().backward()  # type: ignore[no-untyped-call]  # torch's is untyped
         seconds = min(seconds, time.perf_counter() - start)
     trained = sum(parameter.numel() for parameter in model.parameters())
     return seconds / TIMED, trained, saved // TIMED
